@@ -1,0 +1,202 @@
+"""A model bundle: a folder with a `manifest.json` and the files it lists.
+
+    manifest.json
+    unet/openvino_model.{xml,bin}          (B, 2C+1, 2h, w) and timestep -> noise (B, C, 2h, w)
+    vae_encoder/openvino_model.{xml,bin}   picture (B, 3, H, W) in [-1, 1] -> scaled latent (B, C, h, w)
+    vae_decoder/openvino_model.{xml,bin}   scaled latent -> picture
+    examples/{person,garment,mask}/        optional pictures for the page
+
+h = H / downsample, w = W / downsample. The parts apply the latent scaling themselves.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from pydantic import TypeAdapter, ValidationError
+
+from catvton_ov.errors import BundleDamagedError, BundleError, BundleNotFoundError
+from catvton_ov.samplers import NoiseSchedule
+
+FORMAT_VERSION = 1
+MANIFEST = "manifest.json"
+PARTS = ("unet", "vae_encoder", "vae_decoder")
+
+
+@dataclass(frozen=True)
+class Latent:
+    """The space the UNet works in."""
+
+    channels: int  # C: 4 for Stable Diffusion's VAE
+    downsample: int  # picture pixels per latent pixel: 8 for Stable Diffusion's VAE
+    scaling: float  # what the encoder multiplied by; already inside the parts, recorded for readers
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    sha256: str
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where weights came from."""
+
+    role: str  # "base", "vae", "catvton", "recipe"
+    repo: str
+    revision: str
+    licence: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What `manifest.json` says."""
+
+    format_version: int
+    name: str
+    family: str  # "catvton-sd15" or "paper-doll"
+    notice: str  # one sentence for people: what this model is (not) for
+    precision: str  # of the stored weights: "fp32", "fp16", "int8"
+    sizes: tuple[tuple[int, int], ...]  # (width, height) the model was trained for; the first is the default
+    size_multiple: int  # any other width and height must be multiples of this
+    latent: Latent
+    schedule: NoiseSchedule
+    mask_blur: int  # pixels at model size: how softly the result is pasted back
+    parts: Mapping[str, str]  # part -> path of its .xml
+    files: Mapping[str, FileRecord]  # every file but the manifest, by POSIX path within the bundle
+    sources: tuple[Source, ...]
+    licence: str  # of the bundle as a whole
+
+    def to_json(self) -> bytes:
+        return TypeAdapter(Manifest).dump_json(self, indent=2) + b"\n"
+
+    @classmethod
+    def from_json(cls, text: str | bytes) -> Manifest:
+        """Parse and check; raises BundleDamagedError with the field that is wrong."""
+        try:
+            version = TypeAdapter(dict[str, object]).validate_json(text).get("format_version")
+            if isinstance(version, int) and version > FORMAT_VERSION:
+                raise BundleError(
+                    f"This bundle has format version {version}, this program reads up to {FORMAT_VERSION}: "
+                    "update the program, or choose an older revision of the bundle."
+                )
+            manifest = TypeAdapter(Manifest).validate_json(text)
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(str(step) for step in first["loc"]) or "the file"
+            raise BundleDamagedError(f"{MANIFEST} cannot be used: {where}: {first['msg']}.") from None
+        manifest._check()
+        return manifest
+
+    def _check(self) -> None:
+        for name in (*self.files, *self.parts.values()):
+            path = PurePosixPath(name)
+            if path.is_absolute() or ".." in path.parts or "\\" in name or not name:
+                raise BundleDamagedError(f"{MANIFEST} names a file outside the bundle: {name!r}.")
+        for part in PARTS:
+            if part not in self.parts:
+                raise BundleDamagedError(f"{MANIFEST} lacks the part {part!r}.")
+        for part, xml in self.parts.items():
+            for name in _ir_files(xml):
+                if name not in self.files:
+                    raise BundleDamagedError(f"{MANIFEST} lists no {name!r}, which part {part!r} needs.")
+        if not self.sizes or self.latent.channels < 1 or self.latent.downsample < 1:
+            raise BundleDamagedError(f"{MANIFEST} must give at least one size and a latent of positive shape.")
+        if self.size_multiple < 1 or self.size_multiple % self.latent.downsample:
+            raise BundleDamagedError(f"{MANIFEST}: size_multiple must be a multiple of {self.latent.downsample}.")
+        for size in self.sizes:
+            if not self.fits(size):
+                raise BundleDamagedError(f"{MANIFEST}: {size} is not in multiples of {self.size_multiple} pixels.")
+
+    def fits(self, size: tuple[int, int]) -> bool:
+        """Whether the parts can run at `size` (width, height)."""
+        return min(size) > 0 and all(side % self.size_multiple == 0 for side in size)
+
+
+@dataclass
+class Bundle:
+    """A folder whose manifest was read and whose files are all there with the right number of bytes.
+
+    Hashes are checked when a part is first asked for (and, for downloads, on arrival).
+    """
+
+    folder: Path
+    manifest: Manifest
+    _verified: set[str] = field(default_factory=set, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> Bundle:
+        """Read and check the manifest and the presence of every file.
+
+        Raises:
+            BundleNotFoundError: no manifest there.
+            BundleDamagedError: an unusable manifest, a missing file, or one with the wrong number of bytes.
+        """
+        bundle = cls(folder, read_manifest(folder))
+        for name, record in bundle.manifest.files.items():
+            path = folder / name
+            if not path.is_file():
+                raise BundleDamagedError(f"The bundle {folder.name} is incomplete: {name} is missing.")
+            if path.stat().st_size != record.bytes:
+                raise BundleDamagedError(
+                    f"The bundle {folder.name} is damaged: {name} has {path.stat().st_size} bytes "
+                    f"instead of {record.bytes}. Fetch or export it again."
+                )
+        return bundle
+
+    def part(self, name: str) -> Path:
+        """The path of a part's `.xml`, its files verified against their sha256 (once per Bundle)."""
+        xml = self.manifest.parts[name]
+        for file in _ir_files(xml):
+            self.verify(file)
+        return self.folder / xml
+
+    def verify(self, name: str) -> None:
+        """Raise BundleDamagedError unless file `name` has the sha256 of the manifest."""
+        if name in self._verified:
+            return
+        if sha256(self.folder / name) != self.manifest.files[name].sha256:
+            raise BundleDamagedError(
+                f"The bundle {self.folder.name} is damaged: {name} does not have the checksum of its manifest. "
+                "Fetch or export it again."
+            )
+        self._verified.add(name)
+
+    def examples(self, kind: str) -> list[Path]:
+        """The bundle's example pictures of a kind: "person", "garment" or "mask", by name."""
+        prefix = f"examples/{kind}/"
+        return [self.folder / name for name in sorted(self.manifest.files) if name.startswith(prefix)]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of the bundle in `folder`, checked by itself; raises what `Bundle.open` raises."""
+    try:
+        text = (folder / MANIFEST).read_bytes()
+    except OSError:
+        raise BundleNotFoundError(
+            f"{folder} is not a model bundle: it has no {MANIFEST}. "
+            "Make one with `python -m catvton_ov export`, or name a published one as owner/name."
+        ) from None
+    return Manifest.from_json(text)
+
+
+def record_files(folder: Path) -> dict[str, FileRecord]:
+    """The `files` of a manifest: every file below `folder` but the manifest itself."""
+    paths = (path for path in sorted(folder.rglob("*")) if path.is_file())
+    return {
+        path.relative_to(folder).as_posix(): FileRecord(sha256(path), path.stat().st_size)
+        for path in paths
+        if path != folder / MANIFEST
+    }
+
+
+def sha256(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _ir_files(xml: str) -> tuple[str, str]:
+    return xml, xml.removesuffix(".xml") + ".bin"

@@ -1,0 +1,61 @@
+"""What a caller may choose for one try-on, and what comes back."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from PIL import Image
+
+from catvton_ov.errors import OptionsError
+from catvton_ov.samplers import SAMPLERS, SPACINGS, Spacing
+
+Framing = Literal["whole", "mask", "center"]
+FRAMINGS: tuple[Framing, ...] = ("whole", "mask", "center")
+MAX_SEED = 2**32 - 1
+
+
+@dataclass(frozen=True)
+class TryOnOptions:
+    steps: int = 20  # denoising steps
+    guidance_scale: float = 2.5  # how closely to follow the garment; up to 1 skips the unconditional pass
+    sampler: str = "ddim"  # "ddim" or "dpmpp_2m"
+    eta: float = 1.0  # DDIM only: 0 is deterministic after the first noise, 1 (the paper) draws noise at every step
+    spacing: Spacing | None = None  # of the timesteps: "leading", "trailing", "linspace"; None is the model's own
+    seed: int | None = None  # 0 .. 2**32 - 1; None draws one, which the result tells
+    size: tuple[int, int] | None = None  # (width, height) the model works at; None is the bundle's first
+    framing: Framing = "whole"  # the part of the photo the model sees: all, around the mask, or the centre (reference)
+    blur: int | None = None  # softness of the mask's edge in pixels at model size; None is the bundle's own
+
+    def __post_init__(self) -> None:
+        """Raises OptionsError for values no model can use; `steps` is checked by the sampler, `size` by the bundle."""
+        if not math.isfinite(self.guidance_scale) or not 0 <= self.guidance_scale <= 20:
+            raise OptionsError(f"guidance_scale must be a number from 0 to 20; got {self.guidance_scale!r}.")
+        if self.sampler not in SAMPLERS:
+            raise OptionsError(f"Unknown sampler {self.sampler!r}; expected one of {', '.join(SAMPLERS)}.")
+        if self.spacing is not None and self.spacing not in SPACINGS:
+            raise OptionsError(f"Unknown timestep spacing {self.spacing!r}; expected one of {', '.join(SPACINGS)}.")
+        if self.framing not in FRAMINGS:
+            raise OptionsError(f"Unknown framing {self.framing!r}; expected one of {', '.join(FRAMINGS)}.")
+        if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed <= MAX_SEED):
+            raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
+        if self.blur is not None and not 0 <= self.blur <= 64:
+            raise OptionsError(f"blur must be from 0 to 64 pixels; got {self.blur!r}.")
+
+
+@dataclass(frozen=True)
+class TryOnStep:
+    """One denoising step is done."""
+
+    step: int  # 1 .. total
+    total: int
+    preview: Image.Image | None  # at the photo's own size, when it was asked for
+
+
+@dataclass(frozen=True)
+class TryOnResult:
+    picture: Image.Image  # RGB, at the person photo's own size
+    seed: int
+    seconds: Mapping[str, float]  # by stage: "prepare", "encode", "denoise", "decode", "paste"

@@ -1,0 +1,126 @@
+"""OpenVINO: the device, and one thin class per part of a model that is compiled when first called."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import openvino as ov
+
+from catvton_ov.errors import BundleDamagedError, DeviceError, OptionsError
+
+Array = npt.NDArray[np.float32]
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class RuntimeOptions:
+    device: str = "CPU"  # what OpenVINO lists on this machine, or "AUTO"
+    threads: int | None = None  # CPU threads; None leaves it to OpenVINO
+    precision: Literal["f32", "f16", "bf16"] | None = None  # inference precision; None is the device's own
+    cache_dir: Path | None = None  # keeps compiled models between starts; None keeps none
+
+    def __post_init__(self) -> None:
+        if self.threads is not None and self.threads < 1:
+            raise OptionsError(f"threads must be at least 1; got {self.threads}.")
+        if self.precision not in (None, "f32", "f16", "bf16"):
+            raise OptionsError(f"precision must be f32, f16 or bf16; got {self.precision!r}.")
+
+
+class Runtime:
+    """An OpenVINO core with its options checked against this machine."""
+
+    def __init__(self, options: RuntimeOptions) -> None:
+        """Raises OptionsError, naming the available devices, when the device is unknown."""
+        self.core = ov.Core()
+        self.options = options
+        available = available_devices(self.core)
+        if options.device not in available:
+            raise OptionsError(f"There is no device {options.device!r} here; available: {', '.join(available)}.")
+
+    def compile(self, model: ov.Model) -> ov.CompiledModel:
+        """Compile for the device; a cache that cannot be used is ignored.
+
+        Raises:
+            DeviceError: the device cannot run the model (too little memory, an unsupported operation).
+        """
+        config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
+        if self.options.threads is not None:
+            config["INFERENCE_NUM_THREADS"] = self.options.threads
+        if self.options.precision is not None:
+            config["INFERENCE_PRECISION_HINT"] = self.options.precision
+        device = self.options.device
+        try:
+            if self.options.cache_dir is not None:
+                cache = {"CACHE_DIR": str(self.options.cache_dir), "CACHE_MODE": "OPTIMIZE_SIZE"}
+                try:
+                    return self.core.compile_model(model, device, {**config, **cache})
+                except RuntimeError as error:
+                    log.warning("The compiled-model cache in %s is not usable: %s", self.options.cache_dir, error)
+            return self.core.compile_model(model, device, config)
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO could not prepare the model on {device}: {_first_line(error)}") from error
+
+
+class Network:
+    """One part of a bundle. Compiled for the shapes of its first call; again only when they change."""
+
+    def __init__(self, runtime: Runtime, xml: Callable[[], Path]) -> None:
+        """`xml` gives the path of a verified IR; it is called when the part is first needed."""
+        self._runtime = runtime
+        self._xml = xml
+        self._shapes: dict[str, tuple[int, ...]] = {}
+        self._request: ov.InferRequest | None = None
+
+    def prepare(self, **shapes: tuple[int, ...]) -> None:
+        """Compile for these input shapes unless that is what is compiled already."""
+        if self._request is not None and shapes == self._shapes:
+            return
+        self.release()  # never two compiled models of one part
+        xml = self._xml()
+        try:
+            model = self._runtime.core.read_model(xml)
+            model.reshape({name: list(shape) for name, shape in shapes.items()})
+        except RuntimeError as error:
+            raise BundleDamagedError(
+                f"{xml.parent.name} cannot be read for the input shapes {shapes}: {_first_line(error)}"
+            ) from error
+        self._request = self._runtime.compile(model).create_infer_request()
+        self._shapes = shapes
+
+    def __call__(self, **inputs: npt.NDArray[Any]) -> Array:
+        """Run the part; returns its first output, float32, in memory of its own.
+
+        Raises:
+            BundleDamagedError: the file is damaged or its inputs are not these.
+            DeviceError: the device could not compile or run it.
+        """
+        self.prepare(**{name: value.shape for name, value in inputs.items()})
+        assert self._request is not None
+        try:
+            outputs = self._request.infer(inputs, share_inputs=True, share_outputs=False)
+        except RuntimeError as error:
+            raise DeviceError(f"OpenVINO could not run the model: {_first_line(error)}") from error
+        result: Array = np.asarray(outputs[0], dtype=np.float32)
+        return result
+
+    def release(self) -> None:
+        """Give the compiled model's memory back; the next call compiles again."""
+        self._request = None
+        self._shapes = {}
+
+
+def available_devices(core: ov.Core | None = None) -> list[str]:
+    """What a device may be called on this machine."""
+    return [*(core or ov.Core()).available_devices, "AUTO"]
+
+
+def _first_line(error: Exception) -> str:
+    """The telling part of an OpenVINO message: its last non-empty line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return lines[-1] if lines else type(error).__name__
