@@ -1,0 +1,63 @@
+"""`python -m catvton_ov export`. Quick to import: torch and diffusers come in only when it runs."""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from pathlib import Path
+
+from catvton_ov.errors import ExportError
+from catvton_ov.export.options import CHECKPOINTS, PRECISIONS, ExportOptions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    source = "a folder, or a Hub id owner/name[@revision]"
+    add = parser.add_argument
+    add("--base", metavar="SRC", required=True, help=f"as booksforcharlie/stable-diffusion-inpainting: {source}")
+    add("--vae", metavar="SRC", required=True, help=f"as stabilityai/sd-vae-ft-mse: {source}")
+    add("--catvton", metavar="SRC", required=True, help=f"as zhengchong/CatVTON: {source}")
+    add("--checkpoint", choices=tuple(CHECKPOINTS), required=True, help="which of CatVTON's sets of weights")
+    add("--out", metavar="BUNDLE", type=Path, required=True, help="the folder to make")
+    add("--precision", choices=PRECISIONS, default="fp16", help="of the stored weights (default: fp16)")
+    add(
+        "--size",
+        metavar="WxH",
+        dest="sizes",
+        type=parse_size,
+        action="append",
+        help="a size in pixels the bundle is for, repeatable, the first is its default (default: the checkpoint's own)",
+    )
+
+
+def parse_size(text: str) -> tuple[int, int]:
+    """Turn "384x512" into (384, 512)."""
+    match = re.fullmatch(r"([0-9]{1,5})[xX×]([0-9]{1,5})", text)
+    if match is None:
+        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, such as 384x512; got {text!r}")
+    return int(match[1]), int(match[2])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Export what `add_arguments` parsed; returns 0.
+
+    Raises:
+        ExportError: see `export_bundle`; or torch and diffusers are not installed.
+    """
+    options = ExportOptions(
+        base=args.base,
+        vae=args.vae,
+        catvton=args.catvton,
+        checkpoint=args.checkpoint,
+        out=args.out,
+        precision=args.precision,
+        sizes=tuple(args.sizes) if args.sizes else None,
+    )
+    try:
+        from catvton_ov.export.build import export_bundle
+    except ModuleNotFoundError as error:
+        raise ExportError(
+            f"Exporting needs {error.name}, which is not installed: pip install -r requirements-export.txt."
+        ) from None
+    print(export_bundle(options, progress=lambda line: print(line, file=sys.stderr, flush=True)))
+    return 0
