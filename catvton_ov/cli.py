@@ -85,6 +85,8 @@ def run_try_on(args: argparse.Namespace) -> int:
         raise ImageError(f"The result is written as PNG; --out must end in .png, got {args.out.name!r}.")
     if not args.out.parent.is_dir():
         raise ImageError(f"The folder of --out does not exist: {args.out.parent}.")
+    if args.out.is_dir():
+        raise ImageError(f"--out must name a file; {args.out} is a folder.")
     person = open_picture(args.person, "photo of the person")
     garment = open_picture(args.garment, "photo of the garment")
     mask = open_picture(args.mask, "mask")
@@ -96,7 +98,10 @@ def run_try_on(args: argparse.Namespace) -> int:
                 bar.update()
             else:
                 result = item
-    write_png(result.picture, args.out)
+    try:
+        write_png(result.picture, args.out)
+    except OSError as error:
+        raise ImageError(f"{args.out} could not be written: {error.strerror or error}.") from error
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
     print(f"{args.out}  seed {result.seed}  seconds: {seconds}")
     return 0

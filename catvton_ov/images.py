@@ -6,6 +6,10 @@ Sizes are (width, height), boxes (left, top, right, bottom), as in PIL.
 
 from __future__ import annotations
 
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,9 +23,11 @@ from catvton_ov.errors import ImageError, MaskError
 Size = tuple[int, int]
 Box = tuple[int, int, int, int]
 
-FORMATS = ("PNG", "JPEG", "WEBP", "MPO", "GIF", "BMP", "TIFF", "AVIF")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 MAX_PIXELS = 64_000_000  # a photo above this is refused before it is decoded
 MIN_SIDE = 16
+# What Pillow raises over the content of a bad file.
+_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, EOFError, struct.error)
 
 
 def open_picture(file: str | Path | BinaryIO, what: str = "picture") -> Image.Image:
@@ -30,20 +36,29 @@ def open_picture(file: str | Path | BinaryIO, what: str = "picture") -> Image.Im
     Raises:
         ImageError: not a picture, cut off, too many pixels, or a side below MIN_SIDE.
     """
+    with _reading(what):
+        try:
+            with Image.open(file, formats=FORMATS) as image:
+                check_pixels(image, what)
+                return upright(image)
+        except FileNotFoundError:
+            raise ImageError(f"There is no file for the {what} at {file}.") from None
+
+
+@contextmanager
+def _reading(what: str) -> Iterator[None]:
+    """Make one ImageError of everything Pillow raises over a file's content, and keep its warnings quiet."""
     try:
-        with Image.open(file, formats=FORMATS) as image:
-            check_pixels(image, what)
-            image.load()
-            return upright(image)
-    except FileNotFoundError:
-        raise ImageError(f"There is no file for the {what} at {file}.") from None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except UnidentifiedImageError:
         raise ImageError(f"The {what} is not a picture in a format known here ({', '.join(FORMATS)}).") from None
     except Image.DecompressionBombError:
         raise ImageError(f"The {what} has too many pixels; at most {MAX_PIXELS / 1e6:.0f} megapixels.") from None
-    except (OSError, SyntaxError, ValueError, EOFError, MemoryError) as error:
+    except (*_DAMAGE, MemoryError) as error:
         raise ImageError(
-            f"The {what} is damaged or cut off and cannot be read; save it again as PNG or JPEG."
+            f"The {what} is damaged, cut off or of an unusual kind and cannot be read; save it again as PNG or JPEG."
         ) from error
 
 
@@ -60,21 +75,26 @@ def check_pixels(image: Image.Image, what: str = "picture") -> None:
 
 
 def upright(image: Image.Image) -> Image.Image:
-    """A copy turned the way its EXIF orientation says."""
-    return ImageOps.exif_transpose(image)
+    """A copy turned the way its EXIF orientation says; EXIF that cannot be read says nothing."""
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except _DAMAGE:
+        return image.copy()
 
 
 def as_rgb(image: Image.Image, what: str = "picture") -> Image.Image:
     """Any PIL image as upright RGB without metadata; transparent pixels become white."""
     check_pixels(image, what)
-    image = upright(image)
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    image = image.convert("RGB")
+    with _reading(what):
+        image = upright(image)
+        if image.mode.startswith(("I", "F")):
+            image = Image.fromarray(_eight_bits(np.asarray(image)))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            white = Image.new("RGBA", image.size, "white")
+            image = Image.alpha_composite(white, image)
+        image = image.convert("RGB")
     image.info = {}
     return image
 
@@ -85,18 +105,19 @@ def as_mask(image: Image.Image, size: Size) -> Image.Image:
     Raises:
         MaskError: of another size than the photo, nothing white in it, or nothing but white.
     """
-    image = upright(image)
-    if image.size != size:
+    with _reading("mask"):
+        image = upright(image)
+        if image.mode.startswith(("I", "F")):
+            image = Image.fromarray(_eight_bits(np.asarray(image)))
+        if image.has_transparency_data:
+            image = image.convert("RGBA")
+            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
+        mask = image.convert("L")
+    if mask.size != size:
         raise MaskError(
-            f"The mask has {image.size[0]}x{image.size[1]} pixels, the photo of the person {size[0]}x{size[1]}; "
+            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the photo of the person {size[0]}x{size[1]}; "
             "they must have the same size."
         )
-    if image.mode.startswith(("I", "F")):
-        image = Image.fromarray(_eight_bits(np.asarray(image)))
-    if image.has_transparency_data:
-        black = Image.new("RGBA", size, "black")
-        image = Image.alpha_composite(black, image.convert("RGBA"))
-    mask = image.convert("L")
     values = np.asarray(mask)
     if values.max() < 128:
         raise MaskError("The mask is empty: paint over the clothes that should change.")

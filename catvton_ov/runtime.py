@@ -43,8 +43,11 @@ class Runtime:
         if options.device not in available:
             raise OptionsError(f"There is no device {options.device!r} here; available: {', '.join(available)}.")
 
-    def compile(self, model: ov.Model) -> ov.CompiledModel:
+    def compile(self, model: ov.Model, weights: Path) -> ov.CompiledModel:
         """Compile for the device; a cache that cannot be used is ignored.
+
+        Args:
+            weights: the model's `.bin`: a cache that is to stay small keeps none of its own.
 
         Raises:
             DeviceError: the device cannot run the model (too little memory, an unsupported operation).
@@ -58,10 +61,11 @@ class Runtime:
         try:
             if self.options.cache_dir is not None:
                 cache = {"CACHE_DIR": str(self.options.cache_dir), "CACHE_MODE": "OPTIMIZE_SIZE"}
+                cache["WEIGHTS_PATH"] = str(weights)  # without it the cache is written and never read
                 try:
                     return self.core.compile_model(model, device, {**config, **cache})
                 except RuntimeError as error:
-                    log.warning("The compiled-model cache in %s is not usable: %s", self.options.cache_dir, error)
+                    log.warning("The cache in %s is not usable: %s", self.options.cache_dir, _first_line(error))
             return self.core.compile_model(model, device, config)
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO could not prepare the model on {device}: {_first_line(error)}") from error
@@ -90,7 +94,7 @@ class Network:
             raise BundleDamagedError(
                 f"{xml.parent.name} cannot be read for the input shapes {shapes}: {_first_line(error)}"
             ) from error
-        self._request = self._runtime.compile(model).create_infer_request()
+        self._request = self._runtime.compile(model, xml.with_suffix(".bin")).create_infer_request()
         self._shapes = shapes
 
     def __call__(self, **inputs: npt.NDArray[Any]) -> Array:

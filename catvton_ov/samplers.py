@@ -78,7 +78,7 @@ class DDIM:
         if spacing == "leading":
             timesteps = np.arange(0.0, steps) * (n // steps) + schedule.steps_offset
         elif spacing == "trailing":
-            timesteps = np.round(np.arange(n, 0, -n / steps))[::-1] - 1
+            timesteps = np.round(np.arange(n, 0, -n / steps)[:steps])[::-1] - 1  # arange may give one more
         else:
             timesteps = np.round(np.linspace(0, n - 1, steps))
         self._timesteps = timesteps[::-1].astype(np.int64)
@@ -127,7 +127,7 @@ class DPMSolverPP2M:
         if spacing == "leading":
             timesteps = np.arange(1, steps + 1.0) * (n // (steps + 1)) + schedule.steps_offset
         elif spacing == "trailing":
-            timesteps = np.round(np.arange(n, 0, -n / steps))[::-1] - 1
+            timesteps = np.round(np.arange(n, 0, -n / steps)[:steps])[::-1] - 1  # arange may give one more
         else:
             timesteps = np.round(np.linspace(0, n - 1, steps + 1))[1:]
         self._timesteps = timesteps[::-1].astype(np.int64)

@@ -34,8 +34,12 @@ def open_bundle(source: str | Path) -> Bundle:
         BundleNotFoundError: nothing there; the message lists what would be accepted.
         BundleError: the Hub refused or could not be reached; or the bundle is damaged.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    try:
+        folder = Path(source).expanduser()
+        is_folder = folder.is_dir()
+    except (OSError, RuntimeError):  # too long for a path, or in the home of nobody known here
+        is_folder = False
+    if is_folder:
         return Bundle.open(folder)
     if str(source) == BUNDLED:
         return Bundle.open(bundled_folder())

@@ -17,7 +17,7 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
-from hub_standin import serve
+from tests.hub_standin import serve
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
