@@ -1,0 +1,53 @@
+"""The sentences and small pieces of HTML that the page shows."""
+
+from __future__ import annotations
+
+import html
+
+from catvton_ov.bundle import Bundle
+from catvton_ov.errors import TryOnError
+from catvton_ov.options import TryOnResult
+from catvton_ov.sources import BUNDLED
+
+TITLE = "Virtual try-on"
+LEAD = "Choose a person and a garment, paint over the clothes that should change, and press **Try on**."
+UNEXPECTED = "Something went wrong on the server; the photos were not kept. Try again, or choose other pictures."
+REAL_MODEL = "python app.py --model owner/name"
+CATEGORY = {"upper": "Upper body", "lower": "Lower body", "overall": "Dress, whole body"}
+STEPS_HINT = "Denoising steps: more take longer"
+GUIDANCE = "How closely to follow the garment"
+GUIDANCE_HINT = "Guidance scale: 2.5 to 3.5 suits most; up to 1 is twice as fast"
+SAMPLER_HINT = "ddim is the paper's; dpmpp_2m needs fewer steps"
+SEED_HINT = "The same seed and settings give the same picture"
+PRIVACY = (
+    "Photos stay on this machine, only for as long as the result is being made and shown. "
+    "Use pictures of other people only with their consent."
+)
+
+
+def notice(bundle: Bundle, source: str) -> str:
+    """What the model is for, and how to get the real one where this is the demonstration model."""
+    text = f"{html.escape(bundle.manifest.notice)} Model licence: {html.escape(bundle.manifest.licence)}."
+    if source == BUNDLED:
+        text += f" For photos, start the app with a converted CatVTON model: <code>{REAL_MODEL}</code>."
+    return f'<div class="notice">{text}</div>'
+
+
+def trouble(error: TryOnError) -> str:
+    return f'<div class="notice trouble" role="alert">{html.escape(str(error))}</div>'
+
+
+def progress(text: str, done: float) -> str:
+    """A line and a bar; `done` from 0 to 1."""
+    percent = round(100 * done)
+    return (
+        f'<div class="status" role="status"><span>{html.escape(text)}</span>'
+        f'<div class="bar"><div style="width:{percent}%"></div></div></div>'
+    )
+
+
+def done(result: TryOnResult) -> str:
+    total = sum(result.seconds.values())
+    parts = " · ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items() if seconds >= 0.05)
+    text = f"<b>Done in {total:.1f} s</b> ({parts}) · seed {result.seed}"
+    return f'<div class="status" role="status"><span>{text}</span></div>'
