@@ -83,7 +83,7 @@ class Manifest:
                     f"This bundle has format version {version}, this program reads up to {FORMAT_VERSION}: "
                     "update the program, or choose an older revision of the bundle."
                 )
-            manifest = TypeAdapter(Manifest).validate_json(text)
+            manifest = TypeAdapter(Manifest).validate_json(text, strict=True)
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(step) for step in first["loc"]) or "the file"
@@ -92,6 +92,15 @@ class Manifest:
         return manifest
 
     def _check(self) -> None:
+        for name, value, least in (
+            ("format_version", self.format_version, 1),
+            ("mask_blur", self.mask_blur, 0),
+            ("schedule.num_train_timesteps", self.schedule.num_train_timesteps, 3),
+            ("latent.channels", self.latent.channels, 1),
+            ("latent.downsample", self.latent.downsample, 1),
+        ):
+            if value < least:
+                raise BundleDamagedError(f"{MANIFEST}: {name} must be at least {least}; got {value}.")
         for name in (*self.files, *self.parts.values()):
             path = PurePosixPath(name)
             if path.is_absolute() or ".." in path.parts or "\\" in name or not name:
@@ -103,8 +112,8 @@ class Manifest:
             for name in _ir_files(xml):
                 if name not in self.files:
                     raise BundleDamagedError(f"{MANIFEST} lists no {name!r}, which part {part!r} needs.")
-        if not self.sizes or self.latent.channels < 1 or self.latent.downsample < 1:
-            raise BundleDamagedError(f"{MANIFEST} must give at least one size and a latent of positive shape.")
+        if not self.sizes:
+            raise BundleDamagedError(f"{MANIFEST} must give at least one size.")
         if self.size_multiple < 1 or self.size_multiple % self.latent.downsample:
             raise BundleDamagedError(f"{MANIFEST}: size_multiple must be a multiple of {self.latent.downsample}.")
         for size in self.sizes:

@@ -31,7 +31,7 @@ class TryOnOptions:
 
     def __post_init__(self) -> None:
         """Raises OptionsError for values no model can use; `steps` is checked by the sampler, `size` by the bundle."""
-        if not math.isfinite(self.guidance_scale) or not 0 <= self.guidance_scale <= 20:
+        if not _is_number(self.guidance_scale) or not 0 <= self.guidance_scale <= 20:
             raise OptionsError(f"guidance_scale must be a number from 0 to 20; got {self.guidance_scale!r}.")
         if self.sampler not in SAMPLERS:
             raise OptionsError(f"Unknown sampler {self.sampler!r}; expected one of {', '.join(SAMPLERS)}.")
@@ -39,10 +39,16 @@ class TryOnOptions:
             raise OptionsError(f"Unknown timestep spacing {self.spacing!r}; expected one of {', '.join(SPACINGS)}.")
         if self.framing not in FRAMINGS:
             raise OptionsError(f"Unknown framing {self.framing!r}; expected one of {', '.join(FRAMINGS)}.")
-        if self.seed is not None and not (isinstance(self.seed, int) and 0 <= self.seed <= MAX_SEED):
+        if not _is_number(self.eta) or not 0 <= self.eta <= 1:
+            raise OptionsError(f"eta must be a number from 0 to 1; got {self.eta!r}.")
+        if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed <= MAX_SEED):
             raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
         if self.blur is not None and not 0 <= self.blur <= 64:
             raise OptionsError(f"blur must be from 0 to 64 pixels; got {self.blur!r}.")
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
 @dataclass(frozen=True)

@@ -134,7 +134,7 @@ def test_names_that_lead_out_of_the_bundle_are_refused(bundle: Path, name: str) 
         (lambda m: m.update(sizes=[[64, 100]]), r"\(64, 100\) is not in multiples of 8 pixels"),
         (lambda m: m.update(sizes=[[64, 0]]), r"\(64, 0\) is not in multiples"),
         (lambda m: m.update(size_multiple=12), "size_multiple must be a multiple of 8"),
-        (lambda m: m["latent"].update(channels=0), "a latent of positive shape"),
+        (lambda m: m["latent"].update(channels=0), r"latent\.channels must be at least 1"),
         (lambda m: m["latent"].update(channels="four"), r"cannot be used: latent\.channels: "),
         (lambda m: m["schedule"].update(prediction_type="v_prediction"), r"cannot be used: schedule\.prediction_type"),
         (lambda m: m.pop("licence"), "cannot be used: licence: Field required"),

@@ -17,7 +17,6 @@ import numpy as np
 import openvino as ov
 import pytest
 import torch
-from tests.hub_standin import serve
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -29,6 +28,7 @@ from catvton_ov.export.configs import read_schedule, read_unet_config, read_vae_
 from catvton_ov.export.unet import TimestepFeatures, build_unet, drop_cross_attention, load_unet, self_attentions
 from catvton_ov.export.vae import LatentDecoder, load_vae
 from catvton_ov.samplers import NoiseSchedule
+from tests.hub_standin import serve
 
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
 UNET = "stable-diffusion-inpainting/unet/diffusion_pytorch_model.bin"
