@@ -25,7 +25,7 @@ class Examples:
         self._bundle = bundle
         self._categories = categories
         self.persons: list[Path] = bundle.examples("person")
-        self.garments: list[Path] = bundle.examples("garment")
+        self.garments: list[Path] = sorted(bundle.examples("garment"), key=self._rank)
 
     def person(self, name: str, category: str) -> EditorValue:
         """The editor's value for a person (the stem of the file), the category's mask painted on if there is one."""
@@ -45,6 +45,11 @@ class Examples:
 
     def _path(self, name: str) -> Path:
         return next(path for path in self.persons if path.stem == name)
+
+    def _rank(self, garment: Path) -> int:
+        """Garments are shown category by category, in the order of the categories; others come last."""
+        category = self.category(garment)
+        return len(self._categories) if category is None else self._categories.index(category)
 
     def category(self, garment: Path) -> str | None:
         """The category in a garment's file name."""
