@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from huggingface_hub import snapshot_download
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HfHubHTTPError,
-    HFValidationError,
-    LocalEntryNotFoundError,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
-
 from catvton_ov.errors import ExportError
+from catvton_ov.hub import HubId, existing_folder, snapshot
 
 LOCAL = "local"  # the revision of a folder
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 
 
 @dataclass(frozen=True)
@@ -44,22 +33,22 @@ def fetch(source: str, wanted: Sequence[Sequence[str]], role: str) -> Fetched:
     Raises:
         ExportError: nothing there, the Hub refused or could not be reached, or a file is missing.
     """
-    folder = Path(source).expanduser()
-    if folder.is_dir():
+    folder = existing_folder(source)
+    if folder is not None:
         return Fetched(folder, folder.resolve().name, LOCAL, _find_all(folder, wanted, f"The {role} folder {source}"))
-    match = _HUB_ID.fullmatch(source)
-    if match is None:
+    hub_id = HubId.parse(source)
+    if hub_id is None:
         raise ExportError(
             f"There is no {role} at {source!r}: expected an existing folder, "
             "or a Hub repository as owner/name or owner/name@revision."
         )
-    repo = match["repo"]
-    folder = _download(repo, match["revision"], [paths[0] for paths in wanted], role)
+    folder = _download(hub_id, [paths[0] for paths in wanted], role)
+    pinned = HubId(hub_id.repo, folder.name)
     for rank in range(1, max(len(paths) for paths in wanted)):
         others = [paths[rank] for paths in wanted if len(paths) > rank and _find(folder, paths) is None]
         if others:
-            _download(repo, folder.name, others, role)
-    return Fetched(folder, repo, folder.name, _find_all(folder, wanted, f"The {role} repository {source}"))
+            _download(pinned, others, role)
+    return Fetched(folder, hub_id.repo, folder.name, _find_all(folder, wanted, f"The {role} repository {source}"))
 
 
 def _find(folder: Path, paths: Sequence[str]) -> Path | None:
@@ -76,29 +65,5 @@ def _find_all(folder: Path, wanted: Sequence[Sequence[str]], place: str) -> tupl
     return tuple(found)
 
 
-def _download(repo: str, revision: str | None, patterns: list[str], role: str) -> Path:
-    """The Hub cache's folder of the snapshot; its name is the commit."""
-    wanted = f"{repo}@{revision}" if revision else repo
-    try:
-        return Path(snapshot_download(repo, revision=revision, allow_patterns=patterns))
-    except GatedRepoError:
-        raise ExportError(
-            f"{repo} asks you to accept its terms: open its page on the Hub, accept, and set HF_TOKEN to your token."
-        ) from None
-    except RevisionNotFoundError:
-        raise ExportError(f"{repo} has no revision {revision!r}.") from None
-    except RepositoryNotFoundError:
-        raise ExportError(
-            f"There is no folder and no Hub repository {wanted!r} for the {role}; "
-            "if it is private, set HF_TOKEN to a token that may read it."
-        ) from None
-    except LocalEntryNotFoundError:
-        raise ExportError(
-            f"{wanted} is not in the local cache and the Hub cannot be reached: go online once, or name a local folder."
-        ) from None
-    except HFValidationError:
-        raise ExportError(f"{wanted!r} is not a valid Hub repository name.") from None
-    except (HfHubHTTPError, OSError) as error:
-        raise ExportError(
-            f"Fetching {wanted} from the Hub failed ({type(error).__name__}): try again later."
-        ) from error
+def _download(hub_id: HubId, paths: Sequence[str], role: str) -> Path:
+    return snapshot(hub_id, paths, absent=ExportError, failed=ExportError, role=role)
