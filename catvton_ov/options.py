@@ -40,7 +40,7 @@ class TryOnOptions:
         if self.framing not in FRAMINGS:
             raise OptionsError(f"Unknown framing {self.framing!r}; expected one of {', '.join(FRAMINGS)}.")
         if not _is_number(self.eta) or not 0 <= self.eta <= 1:
-            raise OptionsError(f"eta must be a number from 0 to 1; got {self.eta!r}.")
+            raise OptionsError(f"eta must lie between 0 and 1; got {self.eta!r}.")
         if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed <= MAX_SEED):
             raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
         if self.blur is not None and not 0 <= self.blur <= 64:
