@@ -293,7 +293,11 @@ def refusing(status: int, code: str) -> Iterator[str]:
     ("status", "code", "answer"),
     [
         (403, "GatedRepo", "BundleError: some/model asks you to accept its terms: open its page on the Hub"),
-        (401, "RepoNotFound", "BundleNotFoundError: There is no folder and no Hub repository 'some/model' for the model; if it is"),
+        (
+            401,
+            "RepoNotFound",
+            "BundleNotFoundError: There is no folder and no Hub repository 'some/model' for the model; if it is",
+        ),
         (401, "", "BundleError: Fetching some/model from the Hub failed (HfHubHTTPError): try again later."),
     ],
 )

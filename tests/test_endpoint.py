@@ -32,7 +32,7 @@ def example(kind: str) -> Path:
 def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
     folder = tmp_path_factory.mktemp("page")
     with served_page(folder) as url:
-        yield Client(url, verbose=False, download_files=str(folder))
+        yield Client(url, verbose=False, download_files=str(folder), httpx_kwargs={"timeout": 120})
 
 
 def call(client: Client, **changes: object) -> tuple[str, int, dict[str, float]]:

@@ -146,7 +146,7 @@ for _ in range(300):
             break
     time.sleep(0.2)
 examples, downloads = sys.argv_of_test
-client = Client(f"http://127.0.0.1:{port}", verbose=False, download_files=downloads)
+client = Client(f"http://127.0.0.1:{port}", verbose=False, download_files=downloads, httpx_kwargs={"timeout": 120})
 pictures = {"person": "person/Ada", "garment": "garment/upper-plain", "mask": "mask/Ada-upper"}
 files = {name: handle_file(f"{examples}/{path}.png") for name, path in pictures.items()}
 image, seed, timings = client.predict(**files, steps=1, seed=3, api_name="/try_on")

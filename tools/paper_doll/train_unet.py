@@ -30,6 +30,7 @@ class UNetTraining:
     decay_from: int | None = None  # step at which the rate starts to fall to zero
     decay_steps: int = 3000
     ema: float = 0.999
+    decay_ema: float = 0.98  # while the rate falls: its horizon must be well below decay_steps
     dropout: float = 0.1  # how often the garment is withheld, for guidance
     timestep_power: float = 0.6  # t = 999 u^power; below 1 favours noisy steps
     kept_weight: float = 0.15  # person cells outside the mask
@@ -42,6 +43,9 @@ class UNetTraining:
     @property
     def last_step(self) -> int:
         return self.steps if self.decay_from is None else self.decay_from + self.decay_steps
+
+    def average_rate(self, step: int) -> float:
+        return self.ema if self.decay_from is None or step < self.decay_from else self.decay_ema
 
     def learning_rate(self, step: int, started: int = 0) -> float:
         """`started` is the step at which the optimizer began from nothing."""
@@ -158,7 +162,7 @@ def train_unet(out: Path, options: UNetTraining) -> None:
         optimizer.step()
         step += 1
         with torch.no_grad():
-            decay = min(options.ema, (1 + step) / (10 + step))
+            decay = min(options.average_rate(step), (1 + step) / (10 + step))
             torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
             inside = (batch.weight == 1).float()
             masked = (error * inside).sum(dim=(1, 2, 3)) / inside.sum(dim=(1, 2, 3))
