@@ -63,7 +63,7 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--out", metavar="FILE.png", type=Path, required=True, help="where the result is written")
     add("--steps", type=int, default=defaults.steps, help="denoising steps")
     add("--guidance-scale", type=float, default=defaults.guidance_scale, help="how closely to follow the garment")
-    add("--sampler", choices=SAMPLERS, default=defaults.sampler, help="dpmpp_2m needs fewer steps")
+    add("--sampler", choices=SAMPLERS, default=defaults.sampler, help="dpmpp_2m is made for few steps")
     add("--eta", type=float, default=defaults.eta, help="ddim: noise drawn at every step, 0 to 1")
     add("--spacing", choices=SPACINGS, help="of the timesteps; the model's own if not given")
     add("--seed", type=int, help="0 to 4294967295; a new one, which is printed, if not given")

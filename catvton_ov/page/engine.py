@@ -25,8 +25,7 @@ class Engine:
         """Raises OptionsError for an unknown device; bundles are opened when first asked for."""
         self.sources = tuple(dict.fromkeys(sources))
         self.devices = tuple(available_devices())
-        if device not in self.devices:
-            raise OptionsError(f"There is no device {device!r} here; available: {', '.join(self.devices)}.")
+        Runtime(RuntimeOptions(device=device))  # only to refuse an unknown device at once
         self.device = device
         self._cache_dir = cache_dir
         self._bundles: dict[str, Bundle] = {}

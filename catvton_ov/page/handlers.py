@@ -12,7 +12,7 @@ import gradio as gr
 from PIL import Image
 
 from catvton_ov.errors import ImageError, OptionsError, TryOnError
-from catvton_ov.images import as_mask, open_picture
+from catvton_ov.images import open_picture
 from catvton_ov.options import TryOnOptions, TryOnStep
 from catvton_ov.page import words
 from catvton_ov.page.editor import EditorValue, photo_and_mask
@@ -151,7 +151,7 @@ class Handlers:
             options = _options(steps, guidance_scale, sampler, seed)
             photo = open_picture(_given(person, "person"), "photo of the person")
             flat = open_picture(_given(garment, "garment"), "photo of the garment")
-            painted = as_mask(open_picture(_given(mask, "mask"), "mask"), photo.size)
+            painted = open_picture(_given(mask, "mask"), "mask")
             pipeline = self.engine.pipeline(self.engine.sources[0], self.engine.device)
             result = pipeline(photo, flat, painted, options)
             return result.picture, result.seed, {name: round(value, 3) for name, value in result.seconds.items()}

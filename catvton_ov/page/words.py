@@ -16,11 +16,11 @@ REAL_MODEL = "python app.py --model owner/name"
 CATEGORY = {"upper": "Upper body", "lower": "Lower body", "overall": "Dress, whole body"}
 STEPS_HINT = "Denoising steps: more take longer"
 GUIDANCE = "How closely to follow the garment"
-GUIDANCE_HINT = "Guidance scale: 2.5 to 3.5 suits most; up to 1 is twice as fast"
-SAMPLER_HINT = "ddim is the paper's; dpmpp_2m needs fewer steps"
+GUIDANCE_HINT = "Guidance scale: CatVTON's authors advise 2.5 to 3.5; up to 1 runs the model once a step, not twice"
+SAMPLER_HINT = "ddim is the paper's; dpmpp_2m is made for few steps"
 SEED_HINT = "The same seed and settings give the same picture"
 PRIVACY = (
-    "Photos stay on this machine, only for as long as the result is being made and shown. "
+    "Photos go to the machine that serves this page and are deleted from its temporary folder after about an hour. "
     "Use pictures of other people only with their consent."
 )
 
