@@ -74,22 +74,31 @@ class Runtime:
 class Network:
     """One part of a bundle. Compiled for the shapes of its first call; again only when they change."""
 
-    def __init__(self, runtime: Runtime, xml: Callable[[], Path]) -> None:
-        """`xml` gives the path of a verified IR; it is called when the part is first needed."""
+    def __init__(self, runtime: Runtime, xml: Callable[[], Path], *, open_shapes: bool = False) -> None:
+        """Nothing is read yet.
+
+        Args:
+            xml: gives the path of a verified IR; it is called when the part is first needed.
+            open_shapes: compile once, for every shape that the IR allows; for inputs that change at every call.
+        """
         self._runtime = runtime
         self._xml = xml
+        self._open_shapes = open_shapes
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._request: ov.InferRequest | None = None
 
     def prepare(self, **shapes: tuple[int, ...]) -> None:
         """Compile for these input shapes unless that is what is compiled already."""
+        if self._open_shapes:
+            shapes = {}
         if self._request is not None and shapes == self._shapes:
             return
         self.release()  # never two compiled models of one part
         xml = self._xml()
         try:
             model = self._runtime.core.read_model(xml)
-            model.reshape({name: list(shape) for name, shape in shapes.items()})
+            if shapes:
+                model.reshape({name: list(shape) for name, shape in shapes.items()})
         except RuntimeError as error:
             raise BundleDamagedError(
                 f"{xml.parent.name} cannot be read for the input shapes {shapes}: {_first_line(error)}"
@@ -104,14 +113,24 @@ class Network:
             BundleDamagedError: the file is damaged or its inputs are not these.
             DeviceError: the device could not compile or run it.
         """
+        result: Array = np.asarray(self._infer(inputs, share_outputs=False)[0], dtype=np.float32)
+        return result
+
+    def outputs(self, **inputs: npt.NDArray[Any]) -> dict[str, Array]:
+        """Run the part; returns every output by its name, float32, in the part's memory: valid until its next call.
+
+        Raises what calling the part raises.
+        """
+        results = self._infer(inputs, share_outputs=True)
+        return {port.any_name: np.asarray(value, dtype=np.float32) for port, value in results.items()}
+
+    def _infer(self, inputs: dict[str, npt.NDArray[Any]], share_outputs: bool) -> Any:
         self.prepare(**{name: value.shape for name, value in inputs.items()})
         assert self._request is not None
         try:
-            outputs = self._request.infer(inputs, share_inputs=True, share_outputs=False)
+            return self._request.infer(inputs, share_inputs=True, share_outputs=share_outputs)
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO could not run the model: {_first_line(error)}") from error
-        result: Array = np.asarray(outputs[0], dtype=np.float32)
-        return result
 
     def release(self) -> None:
         """Give the compiled model's memory back; the next call compiles again."""

@@ -20,8 +20,9 @@ Shape = tuple[int, ...]
 def read_tensors(path: Path) -> Tensors:
     """Every tensor of a checkpoint, by name, mapped from the file where its format allows it.
 
-    `.safetensors` cannot hold code. `.bin`, a torch pickle, is read with `weights_only=True`: an unpickler
-    that builds tensors and plain containers and refuses everything else.
+    `.safetensors` cannot hold code. `.bin` and `.pth`, torch pickles, are read with `weights_only=True`: an
+    unpickler that builds tensors and plain containers and refuses everything else. The tensors of a `.pth` are
+    those under "state_dict", beside which the state of a training run may lie.
 
     Raises:
         ExportError: another kind of file, a damaged one, or one that holds something else than named tensors.
@@ -31,9 +32,9 @@ def read_tensors(path: Path) -> Tensors:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise ExportError(f"{path} cannot be read as safetensors: {_first_line(error)}.") from error
-    if path.suffix == ".bin":
+    if path.suffix in (".bin", ".pth"):
         return _read_pickle(path)
-    raise ExportError(f"{path} is neither .safetensors nor .bin; no other kind of checkpoint is read.")
+    raise ExportError(f"{path} is neither .safetensors nor .bin nor .pth; no other kind of checkpoint is read.")
 
 
 def _read_pickle(path: Path) -> Tensors:
@@ -44,6 +45,10 @@ def _read_pickle(path: Path) -> Tensors:
         raise ExportError(
             f"{path} was refused: it is damaged or holds something else than tensors ({_first_line(error)})."
         ) from error
+    if path.suffix == ".pth":
+        if not isinstance(loaded, dict) or "state_dict" not in loaded:
+            raise ExportError(f'{path} must hold a dict with the tensors under "state_dict"; it does not.')
+        loaded = loaded["state_dict"]
     if not isinstance(loaded, dict):
         raise ExportError(f"{path} must hold a dict of tensors; it holds a {type(loaded).__name__}.")
     for name, value in loaded.items():

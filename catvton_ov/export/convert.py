@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from catvton_ov.errors import ExportError
-from catvton_ov.export.options import Precision
+from catvton_ov.export.options import StoredFloat
 
 IR_NAME = "openvino_model.xml"
 _ANY = -1
@@ -41,14 +41,14 @@ def convert_decoder(module: nn.Module, channels: int) -> ov.Model:
 
 
 def convert(
-    module: nn.Module, example: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], output: str
+    module: nn.Module, example: Mapping[str, Tensor], shapes: Mapping[str, tuple[int, ...]], *outputs: str
 ) -> ov.Model:
     """Trace a module once and convert the trace; the model shares the weights' memory with the module.
 
     Args:
         example: argument name -> a tensor of the right type; its values do not matter.
         shapes: argument name -> shape of the model's input, -1 where it is open; types are the example's.
-        output: what to call the only output.
+        outputs: what to call the outputs, in their order.
 
     Raises:
         ExportError: torch or OpenVINO cannot follow the module.
@@ -64,14 +64,15 @@ def convert(
             model = ov.convert_model(traced, example_input=dict(example), input=inputs)
     except RuntimeError as error:
         raise ExportError(f"{type(module).__name__} could not be converted: {error}") from error
-    model.output(0).set_names({output})
+    for port, name in zip(model.outputs, outputs, strict=True):
+        port.set_names({name})
     return model
 
 
 _TYPES = {torch.float32: ov.Type.f32, torch.int64: ov.Type.i64}
 
 
-def save_model(model: ov.Model, folder: Path, precision: Precision) -> None:
+def save_model(model: ov.Model, folder: Path, precision: StoredFloat) -> None:
     """Write `openvino_model.xml` and `.bin` into `folder`, which is made.
 
     Raises:
