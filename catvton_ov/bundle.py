@@ -5,6 +5,10 @@
     vae_encoder/openvino_model.{xml,bin}   picture (B, 3, H, W) in [-1, 1] -> scaled latent (B, C, h, w)
     vae_decoder/openvino_model.{xml,bin}   scaled latent -> picture
     examples/{person,garment,mask}/        optional pictures for the page
+    report.json, report.md                 optional, what was measured; the manifest does not list them
+
+Optional parts: safety_checker (see safety.py), and what finds the clothes on a photo (see masking/parsers.py):
+schp_lip, schp_atr, densepose_backbone, densepose_box_head and densepose_head, or parser.
 
 h = H / downsample, w = W / downsample. The parts apply the latent scaling themselves.
 """
@@ -69,6 +73,7 @@ class Manifest:
     files: Mapping[str, FileRecord]  # every file but the manifest, by POSIX path within the bundle
     sources: tuple[Source, ...]
     licence: str  # of the bundle as a whole
+    quantization: Mapping[str, object] | None = None  # how an int8 bundle came about, for readers
 
     def to_json(self) -> bytes:
         return TypeAdapter(Manifest).dump_json(self, indent=2) + b"\n"

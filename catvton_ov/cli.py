@@ -1,4 +1,4 @@
-"""The command line: `python -m catvton_ov try-on | export`."""
+"""The command line: `python -m catvton_ov try-on | mask | export | report | publish`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,22 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
 from tqdm import tqdm
 
-from catvton_ov.errors import ImageError, TryOnError
+from catvton_ov.errors import ImageError, MaskError, TryOnError
 from catvton_ov.export import command as export
-from catvton_ov.images import open_picture
-from catvton_ov.options import FRAMINGS, TryOnOptions, TryOnStep
+from catvton_ov.export import publish_command as publish
+from catvton_ov.export import report_command as report
+from catvton_ov.images import as_rgb, open_picture
+from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions, TryOnStep
 from catvton_ov.samplers import SAMPLERS, SPACINGS
-from catvton_ov.sources import BUNDLED
+from catvton_ov.sources import BUNDLED, open_bundle
+
+if TYPE_CHECKING:
+    from catvton_ov.masking.labels import LabelMaps
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -46,9 +52,23 @@ def _parser() -> argparse.ArgumentParser:
     add_try_on_arguments(try_on)
     try_on.set_defaults(run=run_try_on)
 
+    masking = commands.add_parser(
+        "mask", help="find the clothes on a photo", formatter_class=argparse.ArgumentDefaultsHelpFormatter
+    )
+    add_mask_arguments(masking)
+    masking.set_defaults(run=run_mask)
+
     exporting = commands.add_parser("export", help="convert published checkpoints to a model bundle")
     export.add_arguments(exporting)
     exporting.set_defaults(run=export.run)
+
+    publishing = commands.add_parser("publish", help="put a model bundle, and a Space that serves it, on the Hub")
+    publish.add_arguments(publishing)
+    publishing.set_defaults(run=publish.run)
+
+    reporting = commands.add_parser("report", help="measure a bundle: size, speed, and how far from another one it is")
+    report.add_arguments(reporting)
+    reporting.set_defaults(run=report.run)
     return parser
 
 
@@ -59,7 +79,8 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
     add("--person", metavar="FILE", type=Path, required=True, help="photo of the person")
     add("--garment", metavar="FILE", type=Path, required=True, help="photo of the garment")
-    add("--mask", metavar="FILE", type=Path, required=True, help="white is repainted; of the photo's size")
+    add("--mask", metavar="FILE", type=Path, help="white is repainted; of the photo's size; the auto-mask if not given")
+    add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of the garment, for the auto-mask")
     add("--out", metavar="FILE.png", type=Path, required=True, help="where the result is written")
     add("--steps", type=int, default=defaults.steps, help="denoising steps")
     add("--guidance-scale", type=float, default=defaults.guidance_scale, help="how closely to follow the garment")
@@ -74,22 +95,66 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--cache-dir", type=Path, help="keeps compiled models between runs; none are kept if not given")
 
 
+def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    model = os.environ.get("CATVTON_OV_MODEL", BUNDLED)
+    add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
+    add("--person", metavar="FILE", type=Path, required=True, help="photo of the person")
+    add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of the garment")
+    add("--out", metavar="FILE.png", type=Path, required=True, help="where the mask is written")
+    add("--labels", metavar="FILE.png", type=Path, help="where a picture of what was recognised is written")
+    for name in ("grow", "up", "down", "left", "right"):
+        add(f"--{name}", type=float, default=0.0, metavar="PERCENT", help="change the mask, in %% of the body's height")
+    add("--device", default="CPU", help="what OpenVINO lists, or AUTO")
+
+
+def run_mask(args: argparse.Namespace) -> int:
+    from catvton_ov.masking.automask import MaskAdjustment, auto_mask
+    from catvton_ov.masking.show import picture_of_labels
+
+    adjustment = MaskAdjustment(args.grow, args.up, args.down, args.left, args.right)
+    for option, path in (("--out", args.out), ("--labels", args.labels)):
+        if path is not None:
+            _check_png(path, option)
+    photo = as_rgb(open_picture(args.person, "photo of the person"), "photo of the person")
+    maps = _parse(photo, args.model, args.device)
+    if maps.persons != 1:
+        print(f"{maps.persons} persons were found; check the mask.", file=sys.stderr)
+    mask = auto_mask(maps, args.category, adjustment)
+    _write(mask, args.out)
+    if args.labels is not None:
+        _write(picture_of_labels(maps), args.labels)
+    print(args.out)
+    return 0
+
+
+def _parse(photo: Image.Image, model: str, device: str) -> LabelMaps:
+    from catvton_ov.masking.parsers import open_parser
+    from catvton_ov.runtime import Runtime, RuntimeOptions
+
+    runtime = Runtime(RuntimeOptions(device=device))
+    parser = open_parser(open_bundle(model), runtime)
+    if parser is None:
+        raise MaskError(f"The model {model} brings no parsers, which find the clothes: give a mask with --mask.")
+    return parser(photo)
+
+
 def run_try_on(args: argparse.Namespace) -> int:
-    from catvton_ov.pipeline import TryOnPipeline  # OpenVINO is imported only when it is needed
+    from catvton_ov.masking.automask import auto_mask  # OpenVINO and OpenCV are imported only when they are needed
+    from catvton_ov.pipeline import TryOnPipeline
 
     options = TryOnOptions(
         steps=args.steps, guidance_scale=args.guidance_scale, sampler=args.sampler, eta=args.eta,
         spacing=args.spacing, seed=args.seed, size=args.size, framing=args.framing,
     )  # fmt: skip
-    if args.out.suffix.lower() != ".png":
-        raise ImageError(f"The result is written as PNG; --out must end in .png, got {args.out.name!r}.")
-    if not args.out.parent.is_dir():
-        raise ImageError(f"The folder of --out does not exist: {args.out.parent}.")
-    if args.out.is_dir():
-        raise ImageError(f"--out must name a file; {args.out} is a folder.")
+    _check_png(args.out, "--out")
     person = open_picture(args.person, "photo of the person")
     garment = open_picture(args.garment, "photo of the garment")
-    mask = open_picture(args.mask, "mask")
+    if args.mask is not None:
+        mask = open_picture(args.mask, "mask")
+    else:
+        person = as_rgb(person, "photo of the person")
+        mask = auto_mask(_parse(person, args.model, args.device), args.category)
     pipeline = TryOnPipeline.load(args.model, args.device, threads=args.threads, cache_dir=args.cache_dir)
     print(f"{pipeline.bundle.manifest.name}: {pipeline.bundle.manifest.notice}", file=sys.stderr)
     with tqdm(total=options.steps, unit="step", desc="Trying on") as bar:
@@ -98,13 +163,26 @@ def run_try_on(args: argparse.Namespace) -> int:
                 bar.update()
             else:
                 result = item
-    try:
-        write_png(result.picture, args.out)
-    except OSError as error:
-        raise ImageError(f"{args.out} could not be written: {error.strerror or error}.") from error
+    _write(result.picture, args.out)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
     print(f"{args.out}  seed {result.seed}  seconds: {seconds}")
     return 0
+
+
+def _check_png(path: Path, option: str) -> None:
+    if path.suffix.lower() != ".png":
+        raise ImageError(f"The result is written as PNG; {option} must end in .png, got {path.name!r}.")
+    if not path.parent.is_dir():
+        raise ImageError(f"The folder of {option} does not exist: {path.parent}.")
+    if path.is_dir():
+        raise ImageError(f"{option} must name a file; {path} is a folder.")
+
+
+def _write(picture: Image.Image, path: Path) -> None:
+    try:
+        write_png(picture, path)
+    except OSError as error:
+        raise ImageError(f"{path} could not be written: {error.strerror or error}.") from error
 
 
 def write_png(picture: Image.Image, path: Path) -> None:

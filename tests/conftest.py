@@ -22,5 +22,7 @@ def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         out=tmp_path_factory.mktemp("export") / "golden",
         precision="fp32",
         sizes=((64, 128),),
+        parts=("tryon",),
+        report="none",
     )
     return export_bundle(options)

@@ -171,7 +171,9 @@ def modules_after(code: str) -> set[str]:
     return set(json.loads(run.stdout.splitlines()[-1]))
 
 
-@pytest.mark.parametrize("command", [["--help"], ["try-on", "--help"], ["export", "--help"]])
+@pytest.mark.parametrize(
+    "command", [["--help"], ["try-on", "--help"], ["export", "--help"], ["publish", "--help"], ["report", "--help"]]
+)
 def test_help_is_quick(command: list[str]) -> None:
     code = f"from catvton_ov.cli import main\ntry: main({command})\nexcept SystemExit as exit: assert not exit.code"
     loaded = modules_after(code)
@@ -180,7 +182,9 @@ def test_help_is_quick(command: list[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "modules", ["catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking", "app"], ids=["package", "app"]
+    "modules",
+    ["catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety", "app"],
+    ids=["package", "app"],
 )
 def test_serving_imports_neither_torch_nor_what_needs_it(modules: str) -> None:
     loaded = modules_after(f"import {modules}")

@@ -48,6 +48,8 @@ def options_for(checkpoints: Path, out: Path, **changes: Any) -> ExportOptions:
         catvton=str(checkpoints / "CatVTON"),
         checkpoint="mix",
         out=out,
+        parts=("tryon",),
+        report="none",
         precision="fp32",
     )
     return dataclasses.replace(options, **changes)
@@ -158,6 +160,7 @@ def test_fp16_by_command_line_is_half_as_big_and_close(
     sources = {"base": "stable-diffusion-inpainting", "vae": "sd-vae-ft-mse", "catvton": "CatVTON"}
     arguments = [text for role, name in sources.items() for text in (f"--{role}", str(GOLDEN / name))]
     arguments += ["--checkpoint", "mix", "--out", str(out), "--size", "64x128", "--size", "128x64"]
+    arguments += ["--precision", "fp16", "--parts", "tryon", "--report", "none"]
     parser = argparse.ArgumentParser()
     command.add_arguments(parser)
     assert command.run(parser.parse_args(arguments)) == 0
@@ -460,9 +463,10 @@ def test_help_is_quick_and_missing_torch_is_explained(monkeypatch: pytest.Monkey
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("catvton_ov.export.")]:
         monkeypatch.delitem(sys.modules, name)
-    args = argparse.Namespace(
-        base="b", vae="v", catvton="c", checkpoint="mix", out=tmp_path / "o", precision="fp16", sizes=None
-    )
+    parser = argparse.ArgumentParser()
+    command.add_arguments(parser)
+    needed = ["--base", "b", "--vae", "v", "--catvton", "c", "--checkpoint", "mix", "--out", str(tmp_path / "o")]
+    args = parser.parse_args(needed)
     with pytest.raises(ExportError, match=r"needs torch.*pip install -r requirements-export\.txt"):
         command.run(args)
 
@@ -504,5 +508,5 @@ def test_only_what_is_needed_comes_from_the_hub(tmp_path: Path) -> None:
     assert answers[:2] == [["some/model", sha, ["{}", "weights"]]] * 2
     assert answers[2] == "The base model repository some/other has no unet/config.json."
     assert "no Hub repository 'some/missing'" in answers[3]
-    assert answers[4] == "some/model has no revision 'nope'."
+    assert answers[4].startswith("some/model has no revision 'nope': choose one ")
     assert set(hub.served) == {"unet/config.json", "unet/model.bin"}

@@ -77,7 +77,8 @@ from catvton_ov.cli import main
 golden, out = sys.argv[1:]
 checkpoints = ("--base", golden + "/stable-diffusion-inpainting", "--vae", golden + "/sd-vae-ft-mse",
                "--catvton", golden + "/CatVTON", "--checkpoint", "mix")
-assert main(["export", *checkpoints, "--out", out + "/bundle", "--size", "64x128"]) == 0
+assert main(["export", *checkpoints, "--out", out + "/bundle", "--size", "64x128",
+             "--parts", "tryon", "--calibration-runs", "1", "--calibration-steps", "1"]) == 0
 pictures = [word for name in ("person", "garment", "mask") for word in ("--" + name, f"{golden}/{name}.png")]
 assert main(["try-on", "--model", out + "/bundle", *pictures, "--out", out + "/result.png", "--steps", "2"]) == 0
 time.sleep(2)  # whatever might send something from a thread of its own

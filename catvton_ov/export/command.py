@@ -8,7 +8,17 @@ import sys
 from pathlib import Path
 
 from catvton_ov.errors import ExportError
-from catvton_ov.export.options import CHECKPOINTS, PRECISIONS, ExportOptions
+from catvton_ov.export.options import (
+    CHECKPOINTS,
+    OVERFLOW_FIXES,
+    PART_GROUPS,
+    PRECISIONS,
+    RECIPES,
+    REPORTS,
+    CalibrationOptions,
+    ExportOptions,
+    QuantizationOptions,
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -19,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--catvton", metavar="SRC", required=True, help=f"as zhengchong/CatVTON: {source}")
     add("--checkpoint", choices=tuple(CHECKPOINTS), required=True, help="which of CatVTON's sets of weights")
     add("--out", metavar="BUNDLE", type=Path, required=True, help="the folder to make")
-    add("--precision", choices=PRECISIONS, default="fp16", help="of the stored weights (default: fp16)")
+    add("--precision", choices=PRECISIONS, default="int8", help="of the stored weights (default: int8)")
     add(
         "--size",
         metavar="WxH",
@@ -28,6 +38,31 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="a size in pixels the bundle is for, repeatable, the first is its default (default: the checkpoint's own)",
     )
+    add(
+        "--parts",
+        type=lambda text: tuple(text.split(",")),
+        default=PART_GROUPS,
+        metavar="A,B",
+        help=f"of {','.join(PART_GROUPS)} (default: all)",
+    )
+    add("--report", choices=REPORTS, default="quick", help="what to measure at the end (default: quick)")
+    quantization, calibration = QuantizationOptions(), CalibrationOptions()
+    add("--recipe", choices=RECIPES, default=quantization.recipe, help="of int8 (default: hybrid)")
+    add(
+        "--overflow-fix",
+        choices=OVERFLOW_FIXES,
+        default=quantization.overflow_fix,
+        help="keep int8 sums from saturating where a CPU lacks VNNI; auto: only if this one does (default: on)",
+    )
+    add(
+        "--calibration",
+        metavar="DIR",
+        type=Path,
+        help="pictures to calibrate int8 on: person/NAME.png, mask/NAME-CATEGORY.png, garment/CATEGORY-NAME.png",
+    )
+    add("--calibration-runs", type=int, default=calibration.runs, help=f"try-ons (default: {calibration.runs})")
+    add("--calibration-steps", type=int, default=calibration.steps, help=f"of each (default: {calibration.steps})")
+    add("--calibration-size", metavar="WxH", dest="calibration_sizes", type=parse_size, action="append", help="of them")
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -52,6 +87,18 @@ def run(args: argparse.Namespace) -> int:
         out=args.out,
         precision=args.precision,
         sizes=tuple(args.sizes) if args.sizes else None,
+        parts=args.parts,
+        report=args.report,
+        quantization=QuantizationOptions(
+            recipe=args.recipe,
+            overflow_fix=args.overflow_fix,
+            calibration=CalibrationOptions(
+                folder=args.calibration,
+                runs=args.calibration_runs,
+                steps=args.calibration_steps,
+                sizes=tuple(args.calibration_sizes or ()),
+            ),
+        ),
     )
     try:
         from catvton_ov.export.build import export_bundle

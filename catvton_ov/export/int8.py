@@ -1,0 +1,173 @@
+"""From a float bundle to an INT8 bundle."""
+
+from __future__ import annotations
+
+import gc
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+from PIL import Image
+
+from catvton_ov.bundle import MANIFEST, Bundle, record_files
+from catvton_ov.errors import ExportError
+from catvton_ov.export.calibration import (
+    Pair,
+    calibration_folder,
+    calibration_sizes,
+    collect,
+    find_pairs,
+    model_pictures,
+)
+from catvton_ov.export.extras import compress_extras
+from catvton_ov.export.options import QuantizationOptions
+from catvton_ov.export.quantize import compress, quantization_record, quantize_unet, write_model
+from catvton_ov.images import as_rgb, open_picture, to_array
+from catvton_ov.machine import this_machine
+from catvton_ov.metrics import psnr
+from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.runtime import Array, Network, Runtime, RuntimeOptions
+
+COMPRESSION_PRICE = 0.02  # dB of a VAE's reconstruction that 8-bit weights may cost; otherwise they stay float
+
+
+def quantize_bundle(
+    source: Path, out: Path, options: QuantizationOptions, progress: Callable[[str], None] | None = None
+) -> Path:
+    """Make an INT8 bundle at `out` of the float bundle in `source`.
+
+    The bundle is made in a temporary folder beside its place and renamed when whole.
+
+    Args:
+        progress: called with a line for people before each step.
+
+    Returns:
+        The folder of the new bundle.
+
+    Raises:
+        BundleError: `source` is not a usable bundle.
+        ExportError: `source` is quantized already, `out` exists or cannot be written, there are no calibration
+            pictures, or a part cannot be quantized.
+    """
+    say = progress or (lambda line: None)
+    if os.path.lexists(out):
+        raise ExportError(f"{out} exists already: remove it or choose another place.")
+    runtime = Runtime(RuntimeOptions())
+    bundle = Bundle.open(source)
+    pipeline = TryOnPipeline(bundle, runtime)
+    if bundle.manifest.precision == "int8":
+        raise ExportError(f"{source} is an INT8 bundle already; quantizing needs a float one.")
+    folder = calibration_folder(source, options.calibration, say)
+    used = find_pairs(folder, options.calibration.seed)[: options.calibration.runs]
+    machine = this_machine()
+    overflow_fix = options.overflow_fix == "on" or (options.overflow_fix == "auto" and not machine.has_vnni)
+    record: dict[str, Any] = {
+        "recipe": options.recipe,
+        "overflow_fix": overflow_fix,
+        "machine": str(machine),
+        "calibration": _calibration_record(pipeline, used, options),
+    }
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
+            folder = Path(temporary) / out.name
+            _copy(bundle, folder)
+            say("Running the model for calibration")
+            samples = []
+            if options.recipe in ("hybrid", "ptq"):
+                for sample in collect(pipeline, used, options.calibration):
+                    samples.append(sample)
+                    say(f"Calibration sample {len(samples)}")
+            record["calibration"]["samples"] = len(samples)
+            pipeline.unet.release()
+            say("Compressing the VAE's weights")
+            size = calibration_sizes(options.calibration, pipeline)[0]
+            pictures = [to_array(each) for pair in used[:2] for each in model_pictures(pipeline, pair, size)[:2]]
+            record["vae"] = _compress_vae(pipeline, runtime, pictures, folder)
+            record["extras"] = compress_extras(bundle, runtime, [_photo(pair) for pair in used[:2]], folder)
+            gc.collect()
+            say("Quantizing the UNet")
+            model = quantize_unet(_read(bundle, "unet"), options.recipe, samples, overflow_fix)
+            record["unet"] = dict(quantization_record(model))
+            write_model(model, folder / bundle.manifest.parts["unet"])
+            del model
+            gc.collect()
+            say("Writing the manifest")
+            _mark_config(folder / "openvino_config.json")
+            manifest = replace(bundle.manifest, precision="int8", quantization=record, files=record_files(folder))
+            (folder / MANIFEST).write_bytes(manifest.to_json())
+            folder.rename(out)
+    except OSError as error:
+        raise ExportError(f"{out} could not be written: {error}.") from error
+    return out
+
+
+def _calibration_record(pipeline: TryOnPipeline, used: Sequence[Pair], options: QuantizationOptions) -> dict[str, Any]:
+    plan = {key: value for key, value in asdict(options.calibration).items() if key != "folder"}
+    return {
+        **plan,
+        "sizes": [list(size) for size in calibration_sizes(options.calibration, pipeline)],
+        "pairs": [[pair.person.name, pair.garment.name, pair.mask.name] for pair in used],
+    }
+
+
+def _compress_vae(pipeline: TryOnPipeline, runtime: Runtime, pictures: Sequence[Array], folder: Path) -> dict[str, Any]:
+    """Give both halves of the VAE 8-bit weights if pictures come through no worse; returns what was found.
+
+    Args:
+        pictures: (1, 3, H, W) in [-1, 1].
+        folder: the new bundle's.
+    """
+    bundle = pipeline.bundle
+    before = _reconstruction(pipeline.vae_encoder, pipeline.vae_decoder, pictures)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        paths = {part: Path(temporary) / bundle.manifest.parts[part] for part in ("vae_encoder", "vae_decoder")}
+        for part, xml in paths.items():
+            write_model(compress(_read(bundle, part)), xml)
+        encoder, decoder = (Network(runtime, lambda xml=xml: xml) for xml in paths.values())  # type: ignore[misc]
+        after = _reconstruction(encoder, decoder, pictures)
+        keep = before - after <= COMPRESSION_PRICE
+        if keep:
+            for part, xml in paths.items():
+                for suffix in (".xml", ".bin"):
+                    xml.with_suffix(suffix).replace((folder / bundle.manifest.parts[part]).with_suffix(suffix))
+    return {"compressed": keep, "psnr_float": round(before, 3), "psnr_compressed": round(after, 3)}
+
+
+def _reconstruction(encoder: Network, decoder: Network, pictures: Sequence[Array]) -> float:
+    """Mean PSNR of pictures after a VAE; its parts are released again."""
+    latents = [encoder(picture=picture) for picture in pictures]
+    encoder.release()
+    through = [decoder(latent=latent) for latent in latents]
+    decoder.release()
+    return float(np.mean([psnr(a, b, peak=2.0) for a, b in zip(through, pictures, strict=True)]))
+
+
+def _photo(pair: Pair) -> Image.Image:
+    return as_rgb(open_picture(pair.person, "person"), "person")
+
+
+def _copy(bundle: Bundle, folder: Path) -> None:
+    for name in bundle.manifest.files:
+        bundle.verify(name)
+        target = folder / name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(bundle.folder / name, target)
+
+
+def _mark_config(path: Path) -> None:
+    """Tell tools that know optimum-intel's layout; this program reads the manifest."""
+    if path.is_file():
+        config = json.loads(path.read_bytes())
+        path.write_text(json.dumps({**config, "dtype": "int8"}, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _read(bundle: Bundle, part: str) -> ov.Model:
+    return ov.Core().read_model(bundle.part(part))

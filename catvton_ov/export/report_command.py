@@ -1,0 +1,54 @@
+"""`python -m catvton_ov report`. Needs what serving needs, and no torch."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from catvton_ov.errors import ExportError
+from catvton_ov.export.command import parse_size
+from catvton_ov.export.options import CalibrationOptions
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument
+    add("bundle", metavar="BUNDLE", type=Path, help="the folder of a bundle; report.json and report.md are put into it")
+    add("--against", metavar="BUNDLE", type=Path, help="another bundle of the same model: how far are the pictures?")
+    add("--kind", choices=("quick", "full"), default="quick", help="time a few passes, or whole pictures")
+    add(
+        "--size",
+        metavar="WxH",
+        dest="sizes",
+        type=parse_size,
+        action="append",
+        help="time at; repeatable (default: all)",
+    )
+    add("--pictures", metavar="DIR", type=Path, help="person/, mask/ and garment/; the bundle's examples if not given")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print the table; returns 0.
+
+    Raises:
+        BundleError: a bundle cannot be used. ExportError: no pictures to compare with, or the report cannot be
+            written.
+    """
+    from catvton_ov.export.calibration import calibration_folder, held_back
+    from catvton_ov.export.report import make_report, render, write_report
+
+    def say(line: str) -> None:
+        print(line, file=sys.stderr, flush=True)
+
+    bundles = {args.bundle.resolve().name: args.bundle}
+    if args.against is not None:
+        bundles[f"{args.against.resolve().name} (against)"] = args.against
+    plan = CalibrationOptions(folder=args.pictures)
+    pairs = held_back(calibration_folder(args.bundle, plan, say), plan)
+    content = make_report(bundles, args.against and list(bundles)[1], pairs, args.kind, tuple(args.sizes or ()), say)
+    try:
+        write_report(args.bundle, content)
+    except OSError as error:
+        raise ExportError(f"The report could not be written: {error}.") from error
+    print(render(content))
+    return 0
