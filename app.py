@@ -6,6 +6,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from catvton_ov.errors import TryOnError  # before gradio: importing catvton_ov turns telemetry off
 
@@ -14,6 +15,7 @@ import gradio as gr  # isort: skip
 from catvton_ov.options import MAX_SEED, TryOnOptions
 from catvton_ov.page import words
 from catvton_ov.page.editor import PAINT, PAINT_ALPHA
+from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.handlers import CATEGORIES, Handlers
 from catvton_ov.samplers import SAMPLERS
@@ -44,6 +46,27 @@ def build(engine: Engine) -> gr.Blocks:
                     canvas_size=(192, 256),
                     height=520,
                 )
+                with gr.Row():
+                    find = gr.Button("Mask the clothes for me", elem_id="auto-mask", visible=False)
+                with gr.Accordion("Adjust the mask", open=False, visible=False, elem_id="adjust") as adjusting:
+                    gr.Markdown(words.ADJUST_HINT, elem_classes="caption")
+                    percents = [
+                        gr.Slider(-10, 15, 0, step=0.5, label="Grow or shrink"),
+                        *(
+                            gr.Slider(0, 30, 0, step=1, label=f"Extend {way}")
+                            for way in ("up", "down", "left", "right")
+                        ),
+                    ]
+                    outlined = gr.Checkbox(True, label=words.OUTLINE)
+                    with gr.Accordion("What was recognised", open=False) as curious:
+                        labels = gr.Image(
+                            show_label=False,
+                            alt_text="Label maps of the body and the clothes",
+                            elem_id="labels",
+                            format="png",
+                            interactive=False,
+                            buttons=["download"],
+                        )
                 gr.Markdown("Example persons", elem_classes="caption")
                 persons = gr.Gallery(**_strip("Example persons"), elem_id="persons")
             with gr.Column(min_width=260):
@@ -63,6 +86,9 @@ def build(engine: Engine) -> gr.Blocks:
                     label="What it covers",
                     elem_id="category",
                 )
+                with gr.Accordion("More", open=False, visible=False, elem_id="more") as more:
+                    rare = gr.Checkbox(False, label="Open coats, and what is worn under them", elem_id="rare")
+                    worn = gr.Checkbox(False, label=words.WORN, elem_id="worn")
                 gr.Markdown("Example garments", elem_classes="caption")
                 garments = gr.Gallery(**_strip("Example garments"), elem_id="garments")
             with gr.Column(min_width=300):
@@ -108,42 +134,69 @@ def build(engine: Engine) -> gr.Blocks:
                 )
         gr.Markdown(words.PRIVACY, elem_id="privacy")
         example = gr.State("")  # the name of the example person that was put into the editor last
+        pending = gr.State(None)  # what is put into the editor next
+        parsed = gr.State(None, time_to_live=3600)  # the label maps of the photo in the editor
 
-        shown = [notice, persons, garments, editor, example, garment, category]
-        gr.on([page.load, model.change], handlers.show_model, model, shown, api_visibility="private")
+        shown = [notice, persons, garments, editor, example, garment, category, find, adjusting, more]
+        gr.on(
+            [page.load, model.change],
+            handlers.show_model,
+            model,
+            shown,
+            show_progress="hidden",
+            concurrency_limit=None,
+            api_visibility="private",
+        )
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
         persons.select(
             handlers.pick_person, model, [editor, example], show_progress="hidden", api_visibility="private"
         ).then(
             handlers.show_person, [model, category, example], editor, show_progress="hidden", api_visibility="private"
         )
+        masked = [model, category, example, editor, parsed, outlined, *percents]
         garments.select(
             handlers.pick_garment,
-            [model, category, example, editor],
-            [garment, category, editor],
+            masked,
+            [garment, category, editor, parsed],
             show_progress="hidden",
             api_visibility="private",
         )
         category.input(
-            handlers.repaint_example,
-            [model, category, example, editor],
-            editor,
+            handlers.change_category, masked, [editor, parsed], show_progress="hidden", api_visibility="private"
+        )
+        masking = [editor, parsed, category, outlined, model, device]
+        one_job: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1, "show_progress": "hidden"}
+        finding = find.click(
+            handlers.press_auto_mask,
+            [*masking, *percents],
+            [editor, pending, parsed, status],
+            api_visibility="private",
+            **one_job,
+        )
+        finding.success(
+            handlers.put_pending, pending, [editor, pending], show_progress="hidden", api_visibility="private"
+        )
+        gr.on(
+            [outlined.input, *(slider.change for slider in percents)],
+            handlers.adjust_mask,
+            [*masking[:4], *percents],
+            [editor, parsed],
             show_progress="hidden",
+            trigger_mode="always_last",
             api_visibility="private",
         )
-
-        settings = [editor, garment, category, steps, guidance, sampler, seed, randomise, preview, model, device]
+        curious.expand(handlers.show_labels, [editor, parsed], labels, api_visibility="private")
+        rare.input(handlers.show_categories, [rare, category], category, api_visibility="private")
+        settings = [*masking, garment, worn, steps, guidance, sampler, seed, randomise, preview, *percents]
         running = start.click(
             handlers.press_try_on,
             settings,
-            [picture, before_after, status, seed],
-            show_progress="hidden",
-            concurrency_id=MODEL_JOBS,
-            concurrency_limit=1,
+            [picture, before_after, status, seed, editor, parsed],
             api_visibility="private",
+            **one_job,
         )
-        cancel.click(handlers.cancelled, None, status, cancels=[running], api_visibility="private")
-        _endpoint(handlers, defaults)
+        cancel.click(handlers.cancelled, None, status, cancels=[running, finding], api_visibility="private")
+        _endpoints(Endpoints(engine), defaults)
     return page.queue(max_size=32)
 
 
@@ -162,8 +215,9 @@ def _strip(label: str) -> dict[str, object]:
     }
 
 
-def _endpoint(handlers: Handlers, defaults: TryOnOptions) -> None:
-    """`/try_on`: plain files and values for scripts; invisible on the page."""
+def _endpoints(endpoints: Endpoints, defaults: TryOnOptions) -> None:
+    """`/try_on` and `/mask`: plain files and values for scripts; invisible on the page."""
+    one_job: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1}
     with gr.Column(visible=False):
         given = [
             gr.File(label="person", type="filepath"),
@@ -176,14 +230,12 @@ def _endpoint(handlers: Handlers, defaults: TryOnOptions) -> None:
             gr.Number(None, label="seed"),
         ]
         answers = [gr.Image(label="image", format="png"), gr.Number(label="seed"), gr.JSON(label="timings")]
-        gr.Button().click(
-            handlers.try_on_files,
-            given,
-            answers,
-            api_name="try_on",
-            concurrency_id=MODEL_JOBS,
-            concurrency_limit=1,
-        )
+        gr.Button().click(endpoints.try_on_files, given, answers, api_name="try_on", **one_job)
+        reach = [gr.Number(0, label=name) for name in ("grow", "up", "down", "left", "right")]
+        photo = gr.File(label="person", type="filepath")
+        kind = gr.Textbox(CATEGORIES[0], label="category")
+        mask = gr.Image(label="mask", format="png")
+        gr.Button().click(endpoints.mask_file, [photo, kind, *reach], mask, api_name="mask", **one_job)
 
 
 def theme() -> gr.themes.Base:
@@ -208,6 +260,8 @@ def settings() -> argparse.Namespace:
     add("--share", action="store_true", default=env("CATVTON_OV_SHARE") == "1", help="a public link")
     add("--auth", metavar="USER:PASSWORD", default=env("CATVTON_OV_AUTH"), help="ask visitors for it")
     add("--cache-dir", type=Path, default=env("CATVTON_OV_CACHE_DIR"), help="keeps compiled models between starts")
+    no_checker = "do not use the model's safety checker, if it brings one"
+    add("--no-safety-checker", action="store_true", default=env("CATVTON_OV_NO_SAFETY_CHECKER") == "1", help=no_checker)
     args = parser.parse_args()
     args.model = args.model or env("CATVTON_OV_MODEL", BUNDLED).split()
     if args.auth and ":" not in args.auth:
@@ -218,12 +272,13 @@ def settings() -> argparse.Namespace:
 def main() -> int:
     args = settings()
     try:
-        engine = Engine(args.model, args.device, args.cache_dir)
+        engine = Engine(args.model, args.device, args.cache_dir, safety=not args.no_safety_checker)
     except TryOnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if BUNDLED in engine.sources:
         print(f"Serving {BUNDLED}, a demonstration model for drawn figures. For photos: {words.REAL_MODEL}")
+    engine.opening(engine.sources[0])  # begins, and fetches what has to be fetched, before anybody comes
     build(engine).launch(
         server_name=args.host,
         server_port=args.port,

@@ -43,7 +43,7 @@ def test_a_model_that_cannot_be_opened_leaves_a_page_that_says_why(golden_bundle
     broken = tmp_path / "broken"
     shutil.copytree(golden_bundle, broken)
     (broken / "unet" / "openvino_model.bin").unlink()
-    notice, persons, garments, *_ = Handlers(Engine([str(broken)])).show_model(str(broken))
+    *_, (notice, persons, garments, *_) = Handlers(Engine([str(broken)])).show_model(str(broken))
     assert "unet/openvino_model.bin is missing" in notice
     assert persons["visible"] is False
     assert garments["visible"] is False
@@ -119,5 +119,8 @@ def test_another_category_repaints_an_example_person_but_never_a_photo_of_ones_o
     with Image.open(handlers.examples("paper_doll").persons[0]) as picture:
         example = {"background": picture.convert("RGBA"), "layers": [], "composite": None}
     own = {"background": Image.new("RGBA", (384, 512), "gray"), "layers": [], "composite": None}
-    assert handlers.repaint_example("paper_doll", "lower", name, example)["layers"]
-    assert handlers.repaint_example("paper_doll", "lower", name, own) == gr.skip()
+    percents = (0, 0, 0, 0, 0)
+    repainted, _ = handlers.change_category("paper_doll", "lower", name, example, None, True, *percents)
+    assert repainted["layers"]
+    kept, _ = handlers.change_category("paper_doll", "lower", name, own, None, True, *percents)
+    assert kept == gr.skip()

@@ -10,9 +10,12 @@ import cv2
 import numpy as np
 import pytest
 
-from catvton_ov.errors import MaskError
+from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.masking import CATEGORIES, cloth_agnostic_mask
-from catvton_ov.masking.labels import ATR, DENSEPOSE, LIP, area
+from catvton_ov.masking.agnostic import protected_area
+from catvton_ov.masking.automask import MaskAdjustment, auto_mask, body_height, protected_outline
+from catvton_ov.masking.labels import ATR, DENSEPOSE, LIP, LabelMaps, area
+from catvton_ov.options import GARMENT_CATEGORIES
 
 GOLDEN = Path(__file__).parent / "golden" / "cloth_agnostic_mask"
 CASES = sorted(path.name for path in GOLDEN.glob("case*.npz"))
@@ -29,6 +32,7 @@ def scaled(maps: Maps, size: tuple[int, int]) -> Maps:
 
 
 def test_the_goldens_are_there() -> None:
+    assert tuple(CATEGORIES) == GARMENT_CATEGORIES
     assert len(CASES) == 4
 
 
@@ -131,3 +135,63 @@ def test_a_mask_of_768x1024_takes_a_tenth_of_a_second_on_one_thread(category: st
     finally:
         cv2.setNumThreads(threads)
     assert min(seconds) <= 0.1
+
+
+def maps_of(case: str) -> LabelMaps:
+    return LabelMaps(*label_maps(case), persons=1)
+
+
+def mask_of(case: str, **adjustment: float) -> np.ndarray:
+    return np.asarray(auto_mask(maps_of(case), "upper", MaskAdjustment(**adjustment))) > 0
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_nudged_mask_moves_as_far_as_asked_and_never_onto_hands_or_face(case: str) -> None:
+    plain = mask_of(case)
+    assert np.array_equal(plain, cloth_agnostic_mask(*label_maps(case), "upper") > 0)
+    spared = protected_area(*label_maps(case))
+    height = body_height(maps_of(case))
+    free = ~cv2.dilate(spared.astype(np.uint8), np.ones((3, 3), np.uint8)).astype(bool)
+    reach = round(0.05 * height)
+    assert reach >= 5
+
+    grown = mask_of(case, grow=5)
+    assert not (grown & spared).any()
+    distance = cv2.distanceTransform((~plain).astype(np.uint8), cv2.DIST_L2, 5)
+    assert (grown | ~free)[distance <= reach - 1].all()
+    assert not grown[distance > reach + 1].any()
+    shrunk = mask_of(case, grow=-2)
+    assert shrunk.sum() < plain.sum()
+    assert not (shrunk & ~plain).any()
+
+    for name, (dy, dx) in {"up": (-1, 0), "down": (1, 0), "left": (0, -1), "right": (0, 1)}.items():
+        moved = mask_of(case, **{name: 5.0})
+        expected = plain.copy()
+        for step in range(1, reach + 1):
+            expected |= np.roll(plain, (step * dy, step * dx), (0, 1)) & _not_wrapped(plain.shape, step * dy, step * dx)
+        assert np.array_equal(moved, expected & ~spared), name
+
+
+def _not_wrapped(shape: tuple[int, ...], dy: int, dx: int) -> np.ndarray:
+    y, x = np.mgrid[: shape[0], : shape[1]]
+    return (y - dy >= 0) & (y - dy < shape[0]) & (x - dx >= 0) & (x - dx < shape[1])
+
+
+def test_the_outline_goes_around_what_is_protected() -> None:
+    maps = maps_of(CASES[2])
+    line, inside = protected_outline(maps), protected_area(*label_maps(CASES[2]))
+    assert line.any()
+    assert not (line & inside).any()
+    near = cv2.dilate(inside.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0
+    assert not (line & ~near).any()
+
+
+def test_nobody_and_nothing_left_are_said() -> None:
+    nobody = LabelMaps(*(np.zeros((64, 48), np.uint8) for _ in range(3)), persons=0)
+    with pytest.raises(MaskError, match="No person was found"):
+        auto_mask(nobody, "upper")
+    with pytest.raises(MaskError, match="shrink it less"):
+        auto_mask(maps_of(CASES[0]), "upper", MaskAdjustment(grow=-30))
+    for wrong in ({"grow": 31}, {"up": -1}, {"left": float("nan")}, {"down": True}):
+        with pytest.raises(OptionsError, match="percent"):
+            MaskAdjustment(**wrong)  # type: ignore[arg-type]

@@ -97,13 +97,9 @@ def cloth_agnostic_mask(densepose: Labels, schp_lip: Labels, schp_atr: Labels, c
         raise MaskError(f"Expected three uint8 label maps of one height and width; got {got}.")
     kind = CATEGORIES[category]
     longest = max(densepose.shape)
-    kernel = np.ones((_odd(longest // 250),) * 2, np.uint8)
+    kernel = _kernel(densepose)
 
-    # What must never be repainted: hands and feet where both families of parsers see a limb, and the face.
-    limbs = area(schp_lip, LIMBS, LIP) | area(schp_atr, LIMBS, ATR)
-    hands_and_feet = _dilate(area(densepose, ("hands", "feet"), DENSEPOSE), kernel) & limbs
-    strong = hands_and_feet | area(schp_lip, ("Face",), LIP)
-
+    strong = protected_area(densepose, schp_lip, schp_atr)
     # What stays unless a garment of this category lies on it.
     spared = ("Hair", *ACCESSORIES, *kind.spared_limbs)
     weak = strong | area(schp_lip, (*spared, *kind.spared_lip), LIP) | area(schp_atr, (*spared, *kind.spared_atr), ATR)
@@ -116,6 +112,17 @@ def cloth_agnostic_mask(densepose: Labels, schp_lip: Labels, schp_atr: Labels, c
     size = _odd(longest // 25)
     mask = cv2.GaussianBlur(_picture(mask), (size, size), 0) >= 25
     return _picture(_dilate((mask | replaced) & ~strong, kernel))
+
+
+def protected_area(densepose: Labels, schp_lip: Labels, schp_atr: Labels) -> Area:
+    """What must never be repainted, (H, W): hands and feet where DensePose and SCHP agree on them, and the face."""
+    limbs = area(schp_lip, LIMBS, LIP) | area(schp_atr, LIMBS, ATR)
+    hands_and_feet = _dilate(area(densepose, ("hands", "feet"), DENSEPOSE), _kernel(densepose)) & limbs
+    return hands_and_feet | area(schp_lip, ("Face",), LIP)
+
+
+def _kernel(labels: Labels) -> npt.NDArray[np.uint8]:
+    return np.ones((_odd(max(labels.shape) // 250),) * 2, np.uint8)
 
 
 def _odd(n: int) -> int:

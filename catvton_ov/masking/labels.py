@@ -8,12 +8,24 @@ Left and right are the person's own.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 
 import numpy as np
 import numpy.typing as npt
 
 Labels = npt.NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class LabelMaps:
+    """What a parser says of every pixel of a photo: three uint8 arrays (H, W) of the photo's size."""
+
+    densepose: Labels  # of DENSEPOSE
+    lip: Labels  # of LIP
+    atr: Labels  # of ATR
+    persons: int = 1  # how many were found; 0 is nobody
+
 
 DENSEPOSE: Mapping[str, tuple[int, ...]] = MappingProxyType(
     {

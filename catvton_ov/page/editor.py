@@ -8,15 +8,35 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 from PIL import Image
 
 from catvton_ov.errors import ImageError, MaskError
 
 PAINT = (231, 76, 60)  # what the brush and a given mask look like: see-through red
 PAINT_ALPHA = 0.55
+OUTLINE = (0, 120, 255)  # around what a mask spares
 _PAINTED = 48  # a layer's alpha from which a pixel counts as painted, of 255
 
 EditorValue = dict[str, Any]
+
+
+def photo_and_paint(value: EditorValue | None) -> tuple[Image.Image, npt.NDArray[np.bool_]]:
+    """The person's photo and what is painted on it, (H, W) of its size; nothing, where nothing is.
+
+    Raises:
+        ImageError: no photo. MaskError: a layer that does not lie on the photo.
+    """
+    background = (value or {}).get("background")
+    if background is None:
+        raise ImageError("Add a photo of the person first, or pick one of the examples.")
+    painted = np.zeros(background.size[::-1], dtype=bool)
+    for layer in (value or {}).get("layers") or []:
+        if layer.size != background.size:
+            raise MaskError("The painted layer does not fit the photo; clear it and paint again.")
+        pixels = np.asarray(layer.convert("RGBA"))
+        painted |= (pixels[..., 3] >= _PAINTED) & ~(pixels == (*OUTLINE, 255)).all(axis=-1)
+    return background, painted
 
 
 def photo_and_mask(value: EditorValue | None) -> tuple[Image.Image, Image.Image]:
@@ -25,25 +45,27 @@ def photo_and_mask(value: EditorValue | None) -> tuple[Image.Image, Image.Image]
     Raises:
         ImageError: no photo. MaskError: nothing painted, or a layer that does not lie on the photo.
     """
-    background = (value or {}).get("background")
-    if background is None:
-        raise ImageError("Add a photo of the person first, or pick one of the examples.")
-    mask = np.zeros(background.size[::-1], dtype=bool)
-    for layer in (value or {}).get("layers") or []:
-        if layer.size != background.size:
-            raise MaskError("The painted layer does not fit the photo; clear it and paint again.")
-        mask |= np.asarray(layer.convert("RGBA"))[..., 3] >= _PAINTED
-    if not mask.any():
+    photo, painted = photo_and_paint(value)
+    if not painted.any():
         raise MaskError("Paint over the clothes that should change (the brush is left of the photo), then try again.")
-    return background, Image.fromarray(mask.astype(np.uint8) * 255)
+    return photo, Image.fromarray(painted.astype(np.uint8) * np.uint8(255))
 
 
-def editor_value(photo: Image.Image | str, mask: Image.Image | None) -> EditorValue:
-    """A value that shows `photo` (or its file) with `mask` (white is repainted) as a layer to paint and erase on."""
+def editor_value(
+    photo: Image.Image | str, mask: Image.Image | None, outline: npt.NDArray[np.bool_] | None = None
+) -> EditorValue:
+    """A value that shows `photo` (or its file) with `mask` (white is repainted) as a layer to paint and erase on.
+
+    Args:
+        outline: (H, W), drawn onto the layer in a colour of its own, which never counts as painted.
+    """
     layers = []
     if mask is not None:
-        layer = Image.new("RGBA", mask.size, (*PAINT, 0))
         alpha = round(255 * PAINT_ALPHA)
-        layer.putalpha(mask.convert("L").point(lambda v: alpha if v >= 128 else 0))
-        layers.append(layer)
+        pixels = np.zeros((*mask.size[::-1], 4), np.uint8)
+        pixels[..., :3] = PAINT
+        pixels[..., 3] = np.where(np.asarray(mask.convert("L")) >= 128, alpha, 0)
+        if outline is not None:
+            pixels[outline & (pixels[..., 3] == 0)] = (*OUTLINE, 255)
+        layers.append(Image.fromarray(pixels))
     return {"background": photo, "layers": layers, "composite": None}

@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import gradio as gr
+import numpy as np
 from PIL import Image
 
-from catvton_ov.errors import ImageError, OptionsError, TryOnError
+from catvton_ov.errors import TryOnError
 from catvton_ov.images import open_picture
-from catvton_ov.options import TryOnOptions, TryOnStep
+from catvton_ov.masking.parsers import has_parser
+from catvton_ov.masking.show import picture_of_labels
+from catvton_ov.options import GARMENT_CATEGORIES, TryOnStep
 from catvton_ov.page import words
-from catvton_ov.page.editor import EditorValue, photo_and_mask
+from catvton_ov.page.editor import EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.examples import Examples
+from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, readjusted
+from catvton_ov.page.values import given, options_of, shown_to_visitor
 
 log = logging.getLogger(__name__)
-CATEGORIES = ("upper", "lower", "overall")
+CATEGORIES = ("upper", "lower", "overall")  # those that examples and the page's first choice know
 
 
 class Update(NamedTuple):
@@ -30,6 +34,13 @@ class Update(NamedTuple):
     before_after: Any  # (photo, result)
     status: str  # HTML
     seed: Any
+    editor: Any  # the person's photo, with an auto-mask
+    parsed: Any  # what the session knows of the photo
+
+    @classmethod
+    def of(cls, status: str, **changes: Any) -> Update:
+        """The status and what else changes."""
+        return cls(**{name: changes.get(name, gr.skip()) for name in cls._fields if name != "status"}, status=status)
 
 
 class Handlers:
@@ -39,13 +50,16 @@ class Handlers:
     def examples(self, model: str) -> Examples:
         return Examples(self.engine.bundle(model), CATEGORIES)
 
-    def show_model(self, model: str) -> tuple[Any, ...]:
-        """The notice, the galleries' pictures, and the first person and garment of a model."""
+    def show_model(self, model: str) -> Iterator[tuple[Any, ...]]:
+        """The notice, the galleries' pictures, and the first person and garment of a model; first its download."""
         try:
+            for download in self.engine.watch(model):
+                yield words.fetching(download), *(gr.skip() for _ in range(9))
             bundle = self.engine.bundle(model)
         except TryOnError as error:
             log.error("%s cannot be used: %s", model, error)
-            return words.trouble(error), _gallery([]), _gallery([]), *(gr.skip() for _ in range(4))
+            yield words.trouble(error), _gallery([]), _gallery([]), *(gr.skip() for _ in range(7))
+            return
         examples = self.examples(model)
         person, garment, category = None, None, CATEGORIES[0]
         name = ""
@@ -55,15 +69,21 @@ class Handlers:
         if examples.persons:
             name = examples.persons[0].stem
             person = examples.person(name, category)
-        return (
+        yield (
             words.notice(bundle, model),
             _gallery(examples.persons),
             _gallery(examples.garments),
             person,
             name,
             garment,
-            category,
+            gr.update(choices=_choices(CATEGORIES), value=category),
+            *(gr.update(visible=has_parser(bundle)) for _ in range(3)),
         )
+
+    def show_categories(self, rare: bool, category: str) -> Any:
+        """All five garment categories, or the three that most people need."""
+        offered = GARMENT_CATEGORIES if rare else CATEGORIES
+        return gr.update(choices=_choices(offered), value=category if category in offered else offered[0])
 
     def pick_person(self, model: str, event: gr.SelectData) -> tuple[None, str]:
         """An emptied editor and the name of the example person to put into it next."""
@@ -73,131 +93,138 @@ class Handlers:
         return self.examples(model).person(name, category)
 
     def pick_garment(
-        self, model: str, category: str, name: str, editor: EditorValue | None, event: gr.SelectData
-    ) -> tuple[str, str, Any]:
-        """The garment, its category, and the example person's mask for it when the category is another one."""
+        self,
+        model: str,
+        category: str,
+        name: str,
+        editor: EditorValue | None,
+        parsed: Parsed | None,
+        outlined: bool,
+        event: gr.SelectData,
+        *percents: float,
+    ) -> tuple[str, str, Any, Any]:
+        """The garment, its category, and the mask for it when the category is another one than before."""
         examples = self.examples(model)
         path = examples.garments[event.index]
         fitting = examples.category(path) or category
-        repainted = gr.skip() if fitting == category else self.repaint_example(model, fitting, name, editor)
-        return str(path), fitting, repainted
+        if fitting == category:
+            return str(path), category, gr.skip(), gr.skip()
+        return str(path), fitting, *self.change_category(model, fitting, name, editor, parsed, outlined, *percents)
 
-    def repaint_example(self, model: str, category: str, name: str, editor: EditorValue | None) -> Any:
-        """Another category: an example person gets its mask for that; a photo of one's own keeps what is painted."""
+    def change_category(
+        self,
+        model: str,
+        category: str,
+        name: str,
+        editor: EditorValue | None,
+        parsed: Parsed | None,
+        outlined: bool,
+        *percents: float,
+    ) -> tuple[Any, Any]:
+        """Another category: an auto-mask follows, an example person gets its mask for that.
+
+        What is painted on a photo of one's own stays.
+        """
+        with shown_to_visitor():
+            value, parsed = readjusted(editor, parsed, Wish.of(category, outlined, percents))
         examples = self.examples(model)
-        return examples.person(name, category) if name and examples.shows(name, editor) else gr.skip()
+        if value == gr.skip() and name and examples.shows(name, editor):
+            value = examples.person(name, category)
+        return value, parsed
+
+    def press_auto_mask(
+        self,
+        editor: EditorValue | None,
+        parsed: Parsed | None,
+        category: str,
+        outlined: bool,
+        model: str,
+        device: str,
+        *percents: float,
+    ) -> Iterator[tuple[Any, Any, Any, str]]:
+        """An emptied editor, what is to be put into it next, what is known of the photo now, and the status line.
+
+        Emptied first, because the editor would keep what is painted under the new mask.
+        """
+        with shown_to_visitor():
+            wish = Wish.of(category, outlined, percents)
+            photo, _ = photo_and_paint(editor)
+            yield gr.skip(), gr.skip(), gr.skip(), words.progress(words.PARSING, 0)
+            parsed = parse(photo, self.engine.parser(model, device), parsed)
+            value, parsed = put_mask(editor, parsed, wish)
+            yield None, value, parsed, words.found(parsed.maps)
+
+    def put_pending(self, pending: EditorValue) -> tuple[EditorValue, None]:
+        return pending, None
+
+    def adjust_mask(
+        self, editor: EditorValue | None, parsed: Parsed | None, category: str, outlined: bool, *percents: float
+    ) -> tuple[Any, Any]:
+        """The same at once, when only the wish has changed."""
+        with shown_to_visitor():
+            return readjusted(editor, parsed, Wish.of(category, outlined, percents))
+
+    def show_labels(self, editor: EditorValue | None, parsed: Parsed | None) -> Image.Image | None:
+        """A picture of what the parsers said of the photo in the editor."""
+        photo = (editor or {}).get("background")
+        return picture_of_labels(parsed.maps) if photo is not None and parsed is not None and parsed.of(photo) else None
 
     def press_try_on(
         self,
         editor: EditorValue | None,
-        garment: str | None,
+        parsed: Parsed | None,
         category: str,
+        outlined: bool,
+        model: str,
+        device: str,
+        garment: str | None,
+        worn: bool,
         steps: float,
         guidance_scale: float,
         sampler: str,
         seed: float | None,
         randomise: bool,
         preview: bool,
-        model: str,
-        device: str,
+        *percents: float,
     ) -> Iterator[Update]:
-        """The button: previews and progress while it runs, the result last."""
-        del category  # until a bundle has parsers the mask is what is painted
+        """The button: previews and progress while it runs, the result last. Without paint, the auto-mask is used."""
         with shown_to_visitor():
-            person, mask = photo_and_mask(editor)
-            options = _options(steps, guidance_scale, sampler, None if randomise else seed)
-            flat = open_picture(_given(garment, "garment"), "photo of the garment")
-            yield Update(gr.skip(), gr.skip(), words.progress("Preparing the model", 0), gr.skip())
-            pipeline = self.engine.pipeline(model, device)
+            wish = Wish.of(category, outlined, percents)
+            person, painted = photo_and_paint(editor)
+            options = options_of(steps, guidance_scale, sampler, None if randomise else seed)
+            flat = open_picture(given(garment, "garment"), "photo of the garment")
+            yield Update.of(words.progress("Preparing the model", 0))
+            for download in self.engine.watch(model):
+                yield Update.of(words.progress(*words.fetched(download)))
+            pipeline, parser = self.engine.pipeline(model, device), self.engine.parser(model, device)
+            if not painted.any():
+                yield Update.of(words.progress(words.PARSING, 0))
+                parsed = parse(person, parser, parsed)
+                value, parsed = put_mask(editor, parsed, wish)
+                yield Update.of(words.found(parsed.maps), editor=value, parsed=parsed)
+                _, painted = photo_and_paint(value)
+            if worn:
+                flat = cut_out(flat, parser, category)
+            mask = Image.fromarray(painted.astype(np.uint8) * np.uint8(255))
             every = max(1, round(options.steps / 6)) if preview else 0
             for item in pipeline.steps(person, flat, mask, options, preview_every=every):
                 if isinstance(item, TryOnStep):
-                    text = f"Step {item.step} of {item.total}"
-                    picture = gr.skip() if item.preview is None else item.preview
-                    yield Update(picture, gr.skip(), words.progress(text, item.step / item.total), gr.skip())
+                    status = words.progress(f"Step {item.step} of {item.total}", item.step / item.total)
+                    shown = {} if item.preview is None else {"picture": self.engine.screened(item.preview, mask)}
+                    yield Update.of(status, **shown)
                 else:
-                    before = person.convert("RGB")
-                    yield Update(item.picture, (before, item.picture), words.done(item), item.seed)
+                    result = self.engine.screened(item.picture, mask)
+                    both = (person.convert("RGB"), result)
+                    yield Update.of(words.done(item), picture=result, before_after=both, seed=item.seed)
 
     def cancelled(self) -> str:
         return words.progress("Cancelled", 0)
 
-    def try_on_files(
-        self,
-        person: str | None,
-        garment: str | None,
-        mask: str | None,
-        category: str = CATEGORIES[0],
-        steps: float = TryOnOptions.steps,
-        guidance_scale: float = TryOnOptions.guidance_scale,
-        sampler: str = TryOnOptions.sampler,
-        seed: float | None = None,
-    ) -> tuple[Image.Image, int, dict[str, float]]:
-        """The endpoint `/try_on`: picture files in, the result, its seed and the seconds per stage out.
 
-        Args:
-            person: photo of the person.
-            garment: photo of the garment.
-            mask: white where the person is repainted, of the person photo's size.
-            category: "upper", "lower" or "overall".
-            steps: denoising steps.
-            guidance_scale: how closely to follow the garment.
-            sampler: "ddim" or "dpmpp_2m".
-            seed: 0 to 4294967295; none draws one.
-        """
-        with shown_to_visitor():
-            if category not in CATEGORIES:
-                raise OptionsError(f"Unknown category {category!r}; expected one of {', '.join(CATEGORIES)}.")
-            options = _options(steps, guidance_scale, sampler, seed)
-            photo = open_picture(_given(person, "person"), "photo of the person")
-            flat = open_picture(_given(garment, "garment"), "photo of the garment")
-            painted = open_picture(_given(mask, "mask"), "mask")
-            pipeline = self.engine.pipeline(self.engine.sources[0], self.engine.device)
-            result = pipeline(photo, flat, painted, options)
-            return result.picture, result.seed, {name: round(value, 3) for name, value in result.seconds.items()}
-
-
-@contextmanager
-def shown_to_visitor() -> Iterator[None]:
-    """What the error tree knows is shown as it is; anything else is logged and shown as one neutral sentence."""
-    try:
-        yield
-    except TryOnError as error:
-        raise gr.Error(str(error), title="That did not work", duration=None, print_exception=False) from error
-    except Exception as error:
-        log.exception("a try-on failed")
-        raise gr.Error(words.UNEXPECTED, title="That did not work", print_exception=False) from error
+def _choices(categories: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(words.CATEGORY[name], name) for name in categories]
 
 
 def _gallery(paths: list[Path]) -> Any:
     """The strip's pictures; a strip without any is not shown."""
     return gr.update(value=[str(path) for path in paths], visible=bool(paths))
-
-
-def _given(file: str | None, what: str) -> str:
-    if file is None:
-        raise ImageError(f"A picture is missing: add the {what}.")
-    return file
-
-
-def _options(steps: float, guidance_scale: float, sampler: str, seed: float | None) -> TryOnOptions:
-    return TryOnOptions(
-        steps=_whole(steps, "steps"),
-        guidance_scale=_number(guidance_scale, "guidance_scale"),
-        sampler=sampler,
-        seed=None if seed is None else _whole(seed, "seed"),
-    )
-
-
-def _number(value: Any, name: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise OptionsError(f"{name} must be a number; got {value!r}.")
-    return float(value)
-
-
-def _whole(value: Any, name: str) -> int:
-    """A whole number from a number field, which may send 20.0 for 20."""
-    number = _number(value, name)
-    if not number.is_integer():  # also refuses NaN and infinity
-        raise OptionsError(f"{name} must be a whole number; got {value!r}.")
-    return int(number)

@@ -6,14 +6,25 @@ import html
 
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import TryOnError
+from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.options import TryOnResult
-from catvton_ov.sources import BUNDLED
+from catvton_ov.sources import BUNDLED, Download
 
 TITLE = "Virtual try-on"
-LEAD = "Choose a person and a garment, paint over the clothes that should change, and press **Try on**."
+LEAD = "Choose a person and a garment, mark the clothes that should change, and press **Try on**."
 UNEXPECTED = "Something went wrong on the server; the photos were not kept. Try again, or choose other pictures."
 REAL_MODEL = "python app.py --model owner/name"
-CATEGORY = {"upper": "Upper body", "lower": "Lower body", "overall": "Dress, whole body"}
+CATEGORY = {
+    "upper": "Upper body",
+    "lower": "Lower body",
+    "overall": "Dress, whole body",
+    "inner": "Under an open coat",
+    "outer": "Coat, jacket",
+}
+PARSING = "Finding the clothes on the photo"
+ADJUST_HINT = "In percent of the body's height. Hands, feet and face always stay."
+WORN = "Somebody wears it on the photo: cut it out"
+OUTLINE = "Show what is protected (blue line)"
 STEPS_HINT = "Denoising steps: more take longer"
 GUIDANCE = "How closely to follow the garment"
 GUIDANCE_HINT = "Guidance scale: CatVTON's authors advise 2.5 to 3.5; up to 1 runs the model once a step, not twice"
@@ -37,6 +48,21 @@ def trouble(error: TryOnError) -> str:
     return f'<div class="notice trouble" role="alert">{html.escape(str(error))}</div>'
 
 
+def fetching(download: Download) -> str:
+    """The notice while the model is on its way."""
+    return f'<div class="notice">{progress(*fetched(download))}</div>'
+
+
+def fetched(download: Download) -> tuple[str, float]:
+    """How far a download is: a line, and from 0 to 1."""
+    here, total = (f"{count / 1e6:,.0f}" for count in (download.done, download.total))
+    text = f"Fetching the model: {here} of {total} MB"
+    if download.seconds_left is not None:
+        minutes = round(download.seconds_left / 60)
+        text += f", about {minutes} min left" if minutes else ", less than a minute left"
+    return text, download.done / max(download.total, 1)
+
+
 def progress(text: str, done: float) -> str:
     """A line and a bar; `done` from 0 to 1."""
     percent = round(100 * done)
@@ -44,6 +70,17 @@ def progress(text: str, done: float) -> str:
         f'<div class="status" role="status"><span>{html.escape(text)}</span>'
         f'<div class="bar"><div style="width:{percent}%"></div></div></div>'
     )
+
+
+def found(maps: LabelMaps) -> str:
+    """What the parsers found, where it is not simply one person."""
+    if maps.persons == 0:
+        text = "No body was recognised; the mask follows the clothes alone. Check it, paint or erase."
+    elif maps.persons > 1:
+        text = f"{maps.persons} persons were found; the mask is the largest one's. Check it, paint or erase."
+    else:
+        text = "What is red will be repainted. Paint to add, erase to remove."
+    return f'<div class="status" role="status"><span>{text}</span></div>'
 
 
 def done(result: TryOnResult) -> str:

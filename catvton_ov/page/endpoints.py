@@ -1,0 +1,94 @@
+"""What scripts call: plain files and values, not what is in the page's components."""
+
+from __future__ import annotations
+
+from PIL import Image
+
+from catvton_ov.errors import MaskError, OptionsError
+from catvton_ov.images import as_mask, as_rgb, open_picture
+from catvton_ov.masking import CATEGORIES
+from catvton_ov.masking.automask import MaskAdjustment, auto_mask
+from catvton_ov.options import TryOnOptions
+from catvton_ov.page.engine import Engine
+from catvton_ov.page.masks import NO_PARSER
+from catvton_ov.page.values import given, number, options_of, shown_to_visitor
+
+
+class Endpoints:
+    """The first of the page's models, on its device."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+
+    def try_on_files(
+        self,
+        person: str | None,
+        garment: str | None,
+        mask: str | None,
+        category: str = "upper",
+        steps: float = TryOnOptions.steps,
+        guidance_scale: float = TryOnOptions.guidance_scale,
+        sampler: str = TryOnOptions.sampler,
+        seed: float | None = None,
+    ) -> tuple[Image.Image, int, dict[str, float]]:
+        """The endpoint `/try_on`: picture files in, the result, its seed and the seconds per stage out.
+
+        Args:
+            person: photo of the person.
+            garment: photo of the garment.
+            mask: white where the person is repainted, of the person photo's size; none asks for the auto-mask.
+            category: "upper", "lower", "overall", "inner" or "outer": what the auto-mask is for.
+            steps: denoising steps.
+            guidance_scale: how closely to follow the garment.
+            sampler: "ddim" or "dpmpp_2m".
+            seed: 0 to 4294967295; none draws one.
+        """
+        with shown_to_visitor():
+            _check_category(category)
+            options = options_of(steps, guidance_scale, sampler, seed)
+            photo = open_picture(given(person, "person"), "photo of the person")
+            flat = open_picture(given(garment, "garment"), "photo of the garment")
+            painted = None if mask is None else open_picture(mask, "mask")
+            if painted is None:
+                photo = as_rgb(photo, "photo of the person")
+                painted = self._auto_mask(photo, category)
+            pipeline = self.engine.pipeline(self.engine.sources[0], self.engine.device)
+            result = pipeline(photo, flat, painted, options)
+            picture = self.engine.screened(result.picture, as_mask(painted, result.picture.size))
+            return picture, result.seed, {name: round(value, 3) for name, value in result.seconds.items()}
+
+    def mask_file(
+        self,
+        person: str | None,
+        category: str = "upper",
+        grow: float = 0,
+        up: float = 0,
+        down: float = 0,
+        left: float = 0,
+        right: float = 0,
+    ) -> Image.Image:
+        """The endpoint `/mask`: a photo of a person in, the mask out, white where it is repainted.
+
+        Args:
+            person: photo of the person.
+            category: "upper", "lower", "overall", "inner" or "outer".
+            grow: percent of the body's height, negative shrinks.
+            up: percent of the body's height to extend the mask by; likewise down, left and right.
+        """
+        with shown_to_visitor():
+            _check_category(category)
+            reach = {"grow": grow, "up": up, "down": down, "left": left, "right": right}
+            adjustment = MaskAdjustment(**{name: number(value, name) for name, value in reach.items()})
+            photo = as_rgb(open_picture(given(person, "person"), "photo of the person"), "photo of the person")
+            return self._auto_mask(photo, category, adjustment)
+
+    def _auto_mask(self, photo: Image.Image, category: str, adjustment: MaskAdjustment | None = None) -> Image.Image:
+        parser = self.engine.parser(self.engine.sources[0], self.engine.device)
+        if parser is None:
+            raise MaskError(NO_PARSER)
+        return auto_mask(parser(photo), category, adjustment)
+
+
+def _check_category(category: str) -> None:
+    if category not in CATEGORIES:
+        raise OptionsError(f"Unknown category {category!r}; expected one of {', '.join(CATEGORIES)}.")

@@ -1,0 +1,106 @@
+"""The auto-mask on the page: the mask of the photo in the editor, kept apart from what the visitor paints."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import gradio as gr
+import numpy as np
+import numpy.typing as npt
+from PIL import Image
+
+from catvton_ov.errors import MaskError
+from catvton_ov.images import as_rgb
+from catvton_ov.masking.automask import MaskAdjustment, auto_mask, protected_outline
+from catvton_ov.masking.labels import LabelMaps
+from catvton_ov.masking.parsers import Parser
+from catvton_ov.masking.worn import worn_garment
+from catvton_ov.page.editor import EditorValue, editor_value, photo_and_paint
+
+Area = npt.NDArray[np.bool_]
+NO_PARSER = (
+    "Paint over the clothes that should change (the brush is left of the photo), then try again: "
+    "this model brings no parsers, which could find them."
+)
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the visitor asks of the mask."""
+
+    category: str
+    adjustment: MaskAdjustment
+    outlined: bool  # whether to draw what is protected
+
+    @classmethod
+    def of(cls, category: str, outlined: bool, percents: Sequence[float]) -> Wish:
+        """`percents` are those of MaskAdjustment, in its order; raises OptionsError outside their range."""
+        return cls(category, MaskAdjustment(*percents), outlined)
+
+
+@dataclass(frozen=True)
+class Parsed:
+    """What a session remembers of one photo: parsing it takes seconds, another mask of it does not."""
+
+    digest: str  # of the photo
+    maps: LabelMaps
+    mask: Area | None = None  # the mask that was last put into the editor
+
+    def of(self, photo: Image.Image) -> bool:
+        return self.digest == digest(photo)
+
+
+def digest(photo: Image.Image) -> str:
+    return hashlib.sha256(repr(photo.size).encode() + photo.convert("RGB").tobytes()).hexdigest()
+
+
+def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None) -> Parsed:
+    """The label maps of a photo, from memory if they are of this photo.
+
+    Raises:
+        MaskError: there is no parser. ImageError, BundleDamagedError, DeviceError: see Parser.
+    """
+    if parsed is not None and parsed.of(photo):
+        return parsed
+    if parser is None:
+        raise MaskError(NO_PARSER)
+    return Parsed(digest(photo), parser(photo.convert("RGB")))
+
+
+def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[EditorValue, Parsed]:
+    """The editor with the auto-mask in it, and what was painted and erased by hand since the last one kept.
+
+    Raises:
+        MaskError: nothing on this photo to mask.
+    """
+    photo, painted = photo_and_paint(editor)
+    mask = np.asarray(auto_mask(parsed.maps, wish.category, wish.adjustment)) > 0
+    shown = mask
+    if parsed.mask is not None:
+        shown = (mask | (painted & ~parsed.mask)) & ~(parsed.mask & ~painted)
+    outline = protected_outline(parsed.maps) if wish.outlined else None
+    layer = Image.fromarray(shown.astype(np.uint8) * np.uint8(255))
+    return editor_value(photo, layer, outline), replace(parsed, mask=mask)
+
+
+def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) -> tuple[Any, Any]:
+    """The editor after a slider or the category moved: nothing changes where the mask is all the visitor's own."""
+    photo = (editor or {}).get("background")
+    if photo is None or parsed is None or parsed.mask is None or not parsed.of(photo):
+        return gr.skip(), gr.skip()
+    return put_mask(editor, parsed, wish)
+
+
+def cut_out(garment: Image.Image, parser: Parser | None, category: str) -> Image.Image:
+    """The garment that somebody wears in its photo, alone on white.
+
+    Raises:
+        MaskError: there is no parser, or it sees no such garment.
+    """
+    if parser is None:
+        raise MaskError("This model brings no parsers, which could cut out a worn garment: switch that off.")
+    photo = as_rgb(garment, "photo of the garment")
+    return worn_garment(photo, parser(photo), category)

@@ -1,0 +1,57 @@
+"""Between components and the pipeline: values checked, and errors in words."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import gradio as gr
+
+from catvton_ov.errors import ImageError, OptionsError, TryOnError
+from catvton_ov.options import TryOnOptions
+from catvton_ov.page import words
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def shown_to_visitor() -> Iterator[None]:
+    """What the error tree knows is shown as it is; anything else is logged and shown as one neutral sentence."""
+    try:
+        yield
+    except TryOnError as error:
+        raise gr.Error(str(error), title="That did not work", duration=None, print_exception=False) from error
+    except Exception as error:
+        log.exception("a try-on failed")
+        raise gr.Error(words.UNEXPECTED, title="That did not work", print_exception=False) from error
+
+
+def given(file: str | None, what: str) -> str:
+    if file is None:
+        raise ImageError(f"A picture is missing: add the {what}.")
+    return file
+
+
+def options_of(steps: float, guidance_scale: float, sampler: str, seed: float | None) -> TryOnOptions:
+    return TryOnOptions(
+        steps=whole(steps, "steps"),
+        guidance_scale=number(guidance_scale, "guidance_scale"),
+        sampler=sampler,
+        seed=None if seed is None else whole(seed, "seed"),
+    )
+
+
+def number(value: Any, name: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise OptionsError(f"{name} must be a number; got {value!r}.")
+    return float(value)
+
+
+def whole(value: Any, name: str) -> int:
+    """A whole number from a number field, which may send 20.0 for 20."""
+    given_number = number(value, name)
+    if not given_number.is_integer():  # also refuses NaN and infinity
+        raise OptionsError(f"{name} must be a whole number; got {value!r}.")
+    return int(given_number)
