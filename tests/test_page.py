@@ -19,6 +19,7 @@ from catvton_ov.masking.automask import MaskAdjustment
 from catvton_ov.page.editor import editor_value, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Wish, parse, put_mask
+from tests.hub_standin import Stall, serve
 from tests.serving import ROOT, served_page
 
 CHROMIUM = shutil.which("chromium")
@@ -249,3 +250,23 @@ def test_a_mask_found_grown_and_erased_in_a_corner_leaves_that_corner_alone(page
     assert changed[cv2.erode(mask.astype(np.uint8), np.ones((9, 9), np.uint8)) > 0].mean() > 0.8
     beyond = cv2.dilate(mask.astype(np.uint8), np.ones((41, 41), np.uint8)) == 0
     assert not changed[beyond].any()
+
+
+def test_a_model_on_its_way_shows_how_far_it_is_and_then_serves(browser: Browser, tmp_path: Path) -> None:
+    bundle = ROOT / "assets" / "paper_doll"
+    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    with serve({"some/model": (commit, files)}) as hub:
+        stall = hub.deliver["unet/openvino_model.bin"] = Stall()
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+        settings |= {"HF_HUB_DISABLE_XET": "1", "CATVTON_OV_MODEL": f"some/model@{commit}"}
+        with served_page(tmp_path, **settings) as url:
+            page = browser.new_page()
+            page.set_default_timeout(SLOW)
+            page.goto(url)
+            assert stall.reached.wait(60)
+            expect(page.locator(".notice")).to_contain_text(re.compile(r"Fetching the model: \d+ of \d+ MB"))
+            stall.go.set()
+            expect(page.locator(".notice")).to_contain_text("drawn figures", timeout=SLOW)
+            expect(page.locator("#persons .thumbnail-item").first).to_be_visible()
+            page.close()

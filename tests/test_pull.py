@@ -51,7 +51,8 @@ def bundle_files() -> dict[str, bytes]:
     files = {f"{part}/openvino_model.{kind}": f"{part} {kind}".encode() for part in PARTS for kind in ("xml", "bin")}
     files |= {UNET: block, "examples/person/Ada.png": block[:5000], "vae_decoder/openvino_model.bin": block[:1_200_000]}
     records = {name: FileRecord(hashlib.sha256(data).hexdigest(), len(data)) for name, data in sorted(files.items())}
-    manifest = dataclasses.replace(read_manifest(bundled_folder()), files=records)
+    parts = {part: f"{part}/openvino_model.xml" for part in PARTS}
+    manifest = dataclasses.replace(read_manifest(bundled_folder()), files=records, parts=parts)
     return {**files, MANIFEST: manifest.to_json()}
 
 
