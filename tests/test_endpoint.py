@@ -104,7 +104,6 @@ BAD_VALUES = (
     {"seed": 2**40},
     {"category": "hat"},
     {"person": None},
-    {"mask": None},
 )
 
 

@@ -19,14 +19,17 @@ from tools.paper_doll.latents import cache_latents
 from tools.paper_doll.sampling import Sampling
 from tools.paper_doll.sheet import make_sheet
 from tools.paper_doll.train_autoencoder import AutoencoderOptions, train_autoencoder
+from tools.paper_doll.train_parser import ParserTraining, train_parser
 from tools.paper_doll.train_unet import UNetTraining, train_unet
 from tools.paper_doll.weights import keep, restore
 
 
 def train_all(run: Path, scenes: int, steps: int, decay_steps: int, start: Path | None) -> None:
-    """Autoencoder, latents, denoiser; the learning rate falls to zero over the last `decay_steps` of `steps`."""
+    """Parser, autoencoder, latents, denoiser, whose learning rate falls to zero over the last of its `steps`."""
     if start is not None:
         restore(start, run)
+    if not (run / "parser.pt").exists():
+        train_parser(run, ParserTraining())
     if not (run / "autoencoder.pt").exists():
         train_autoencoder(run, AutoencoderOptions())
     cache_latents(run, scenes)
@@ -42,6 +45,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=12000, help="all: of the UNet's training, in total")
     parser.add_argument("--decay-steps", type=int, default=UNetTraining.decay_steps)
     parser.add_argument("--start", type=Path, help="all: begin a new run from these kept weights")
+    parser.add_argument("--precision", choices=("int8", "fp16"), default="int8", help="of the bundle's weights")
     parser.add_argument("--count", type=int, default=64, help="pairs to evaluate")
     parser.add_argument("--threads", type=int, help="CPU threads; by default what torch and OpenVINO choose")
     arguments = parser.parse_args()
@@ -55,7 +59,7 @@ def main() -> None:
     if command == "all":
         train_all(run, arguments.scenes, arguments.steps, arguments.decay_steps, arguments.start)
     if command in ("all", "bundle"):
-        make_bundle(run, out)
+        make_bundle(run, out, int8=arguments.precision == "int8")
     if command in ("all", "sheet"):
         make_sheet(out, out.with_name(f"{out.name}_sheet.png"), arguments.threads)
     if command in ("all", "evaluate"):

@@ -10,8 +10,10 @@ from torch import nn
 
 from catvton_ov.export.convert import IR_NAME, convert, convert_decoder, convert_encoder, save_model
 from catvton_ov.export.unet import TimestepFeatures
+from catvton_ov.masking.compact import SIZE
 from tools.paper_doll.autoencoder import CHANNELS, FACTOR, PaperDollAutoencoder
 from tools.paper_doll.latents import Latents
+from tools.paper_doll.parser import PaperDollParser
 from tools.paper_doll.unet import PaperDollUNet, unet_input
 
 CHECKED_TIMESTEPS = (951, 501, 1)
@@ -90,6 +92,13 @@ def export_parts(unet: PaperDollUNet, autoencoder: PaperDollAutoencoder, folder:
     save_model(convert_encoder(PictureEncoder(autoencoder), FACTOR), folder / "vae_encoder", "fp16")
     save_model(convert_decoder(LatentDecoder(autoencoder), CHANNELS), folder / "vae_decoder", "fp16")
     save_model(convert_unet(unet), folder / "unet", "fp16")
+
+
+def export_parser(model: PaperDollParser, folder: Path) -> None:
+    """Write parser/ below `folder`, with float16 weights: `picture` (1, 3, 256, 192) f32 -> `logits`."""
+    shape = (1, 3, *SIZE[::-1])
+    converted = convert(model, {"picture": torch.zeros(shape)}, {"picture": shape}, "logits")
+    save_model(converted, folder / "parser", "fp16")
 
 
 def open_part(folder: Path, part: str) -> Callable[..., np.ndarray]:

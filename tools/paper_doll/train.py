@@ -4,8 +4,9 @@ python -m tools.paper_doll.train autoencoder --out DIR
 python -m tools.paper_doll.train latents --out DIR --scenes 16384
 python -m tools.paper_doll.train unet --out DIR
 python -m tools.paper_doll.train unet --out DIR --decay-from STEP --decay-steps 3000
+python -m tools.paper_doll.train parser --out DIR
 
-Both of the latter begin a new run directory from weights in git with `--start tools/paper_doll/weights`.
+Latents and UNet begin a new run directory from weights in git with `--start tools/paper_doll/weights`.
 """
 
 import argparse
@@ -13,6 +14,7 @@ from pathlib import Path
 
 from tools.paper_doll.latents import cache_latents
 from tools.paper_doll.train_autoencoder import AutoencoderOptions, train_autoencoder
+from tools.paper_doll.train_parser import ParserTraining, train_parser
 from tools.paper_doll.train_unet import UNetTraining, train_unet
 from tools.paper_doll.weights import restore
 
@@ -29,17 +31,21 @@ def main() -> None:
     unet.add_argument("--lr", type=float, default=UNetTraining.lr)
     unet.add_argument("--decay-from", type=int, help="step at which the learning rate starts to fall to zero")
     unet.add_argument("--decay-steps", type=int, default=UNetTraining.decay_steps)
-    for command in (autoencoder, latents, unet):
+    parsing = commands.add_parser("parser", help="train the compact parser")
+    parsing.add_argument("--steps", type=int, default=ParserTraining.steps)
+    for command in (autoencoder, latents, unet, parsing):
         command.add_argument("--out", type=Path, required=True, help="run directory")
     for command in (latents, unet):
         command.add_argument("--start", type=Path, help="give a new run directory these kept weights first")
     arguments = parser.parse_args()
-    if arguments.command != "autoencoder" and arguments.start:
+    if arguments.command in ("latents", "unet") and arguments.start:
         restore(arguments.start, arguments.out)
     if arguments.command == "autoencoder":
         train_autoencoder(arguments.out, AutoencoderOptions(steps=arguments.steps))
     elif arguments.command == "latents":
         cache_latents(arguments.out, arguments.scenes)
+    elif arguments.command == "parser":
+        train_parser(arguments.out, ParserTraining(steps=arguments.steps))
     else:
         options = UNetTraining(
             steps=arguments.steps,

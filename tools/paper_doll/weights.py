@@ -1,6 +1,7 @@
 """Weights small enough for git, and starting from them on another machine."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import safe_open
@@ -8,13 +9,17 @@ from safetensors.torch import save
 
 from tools.paper_doll import checkpoint
 
-PARTS = ("autoencoder", "unet")
+# Parts that need the very others they were trained with.
+SETS = (("autoencoder", "unet"), ("parser",))
 
 
 def keep(run: Path, out: Path) -> None:
-    """Write the autoencoder and the averaged UNet of `run` as float16 safetensors, with their training steps."""
+    """Write the trained parts of `run` as float16 safetensors, with their training steps; of the UNet, its average."""
+    kept = [parts for parts in SETS if any((run / f"{part}.pt").exists() for part in parts)]
+    if not kept:
+        raise FileNotFoundError(f"{run} holds no trained part")
     out.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
+    for part in (part for parts in kept for part in parts):
         state = checkpoint.load(run / f"{part}.pt")
         if state is None:
             raise FileNotFoundError(f"{run / f'{part}.pt'} is missing: train the {part} first")
@@ -27,15 +32,20 @@ def keep(run: Path, out: Path) -> None:
 
 
 def restore(weights: Path, run: Path) -> None:
-    """Give `run` the kept weights. The UNet needs the very autoencoder it was trained with, so a run that has
-    any checkpoint is left alone."""
-    if any((run / f"{part}{kind}.pt").exists() for part in PARTS for kind in ("", "_training")):
-        checkpoint.say(f"{run} has checkpoints already: {weights} is not used")
-        return
+    """Give `run` the kept weights; of a set of which it has any checkpoint already, none."""
     run.mkdir(parents=True, exist_ok=True)
-    for part in PARTS:
-        with safe_open(weights / f"{part}.safetensors", framework="pt") as file:
-            tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
-            step = int(file.metadata()["step"])
-        checkpoint.save({"model": tensors, "step": step}, run / f"{part}.pt")
-        checkpoint.say(f"{run / f'{part}.pt'}: from {weights}, step {step}")
+    for parts in SETS:
+        if any((run / f"{part}{kind}.pt").exists() for part in parts for kind in ("", "_training")):
+            checkpoint.say(f"{run} has checkpoints already: {', '.join(parts)} of {weights} not used")
+            continue
+        for part in parts:
+            state = read(weights, part)
+            checkpoint.save(state, run / f"{part}.pt")
+            checkpoint.say(f"{run / f'{part}.pt'}: from {weights}, step {state['step']}")
+
+
+def read(weights: Path, part: str) -> dict[str, Any]:
+    """What `keep` wrote of a part, as a checkpoint: "model" in float32, and "step"."""
+    with safe_open(weights / f"{part}.safetensors", framework="pt") as file:
+        tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
+        return {"model": tensors, "step": int(file.metadata()["step"])}
