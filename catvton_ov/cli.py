@@ -1,4 +1,4 @@
-"""The command line: `python -m catvton_ov try-on | mask | export | report | publish`."""
+"""The command line: `python -m catvton_ov try-on | mask | export | report | publish | bench`."""
 
 from __future__ import annotations
 
@@ -14,12 +14,14 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm import tqdm
 
+from catvton_ov.bench import command as bench
 from catvton_ov.errors import ImageError, MaskError, TryOnError
 from catvton_ov.export import command as export
 from catvton_ov.export import publish_command as publish
 from catvton_ov.export import report_command as report
 from catvton_ov.images import as_rgb, open_picture
-from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions, TryOnStep
+from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnStep
+from catvton_ov.presets import PRESETS, default_preset, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED, open_bundle
 
@@ -69,11 +71,14 @@ def _parser() -> argparse.ArgumentParser:
     reporting = commands.add_parser("report", help="measure a bundle: size, speed, and how far from another one it is")
     report.add_arguments(reporting)
     reporting.set_defaults(run=report.run)
+
+    benching = commands.add_parser("bench", help="time recipes side by side, the notebook's among them")
+    bench.add_arguments(benching)
+    benching.set_defaults(run=bench.run)
     return parser
 
 
 def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = TryOnOptions()
     model = os.environ.get("CATVTON_OV_MODEL", BUNDLED)
     add = parser.add_argument
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
@@ -82,14 +87,15 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mask", metavar="FILE", type=Path, help="white is repainted; of the photo's size; the auto-mask if not given")
     add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of the garment, for the auto-mask")
     add("--out", metavar="FILE.png", type=Path, required=True, help="where the result is written")
-    add("--steps", type=int, default=defaults.steps, help="denoising steps")
-    add("--guidance-scale", type=float, default=defaults.guidance_scale, help="how closely to follow the garment")
-    add("--sampler", choices=SAMPLERS, default=defaults.sampler, help="dpmpp_2m is made for few steps")
-    add("--eta", type=float, default=defaults.eta, help="ddim: noise drawn at every step, 0 to 1")
-    add("--spacing", choices=SPACINGS, help="of the timesteps; the model's own if not given")
+    add("--preset", choices=tuple(PRESETS), help="between quality and time; what suits this machine if not given")
+    add("--steps", type=int, help="denoising steps; this and the next four: the preset's if not given")
+    add("--guidance-scale", type=float, help="how closely to follow the garment")
+    add("--sampler", choices=SAMPLERS, help="dpmpp_2m is made for few steps")
+    add("--eta", type=float, help="ddim: noise drawn at every step, 0 to 1")
+    add("--spacing", choices=SPACINGS, help="of the timesteps")
     add("--seed", type=int, help="0 to 4294967295; a new one, which is printed, if not given")
     add("--size", type=export.parse_size, metavar="WxH", help="the model works at; the bundle's first if not given")
-    add("--framing", choices=FRAMINGS, default=defaults.framing, help="the part of the photo the model sees")
+    add("--framing", choices=FRAMINGS, default="whole", help="the part of the photo the model sees")
     add("--device", default="CPU", help="what OpenVINO lists, or AUTO")
     add("--threads", type=int, help="CPU threads; OpenVINO's choice if not given")
     add("--cache-dir", type=Path, help="keeps compiled models between runs; none are kept if not given")
@@ -143,7 +149,8 @@ def run_try_on(args: argparse.Namespace) -> int:
     from catvton_ov.masking.automask import auto_mask  # OpenVINO and OpenCV are imported only when they are needed
     from catvton_ov.pipeline import TryOnPipeline
 
-    options = TryOnOptions(
+    options = preset(
+        args.preset or default_preset(args.device),
         steps=args.steps, guidance_scale=args.guidance_scale, sampler=args.sampler, eta=args.eta,
         spacing=args.spacing, seed=args.seed, size=args.size, framing=args.framing,
     )  # fmt: skip

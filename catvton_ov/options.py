@@ -11,6 +11,7 @@ from PIL import Image
 
 from catvton_ov.errors import OptionsError
 from catvton_ov.samplers import SAMPLERS, SPACINGS, Spacing
+from catvton_ov.shortcuts import Shortcuts
 
 Framing = Literal["whole", "mask", "center"]
 GARMENT_CATEGORIES = ("upper", "lower", "overall", "inner", "outer")  # "inner" is worn under an open "outer"
@@ -25,6 +26,7 @@ class TryOnOptions:
     sampler: str = "ddim"  # "ddim" or "dpmpp_2m"
     eta: float = 1.0  # DDIM only: 0 is deterministic after the first noise, 1 (the paper) draws noise at every step
     spacing: Spacing | None = None  # of the timesteps: "leading", "trailing", "linspace"; None is the model's own
+    shortcuts: Shortcuts = Shortcuts()  # what is left out to save time; by default nothing
     seed: int | None = None  # 0 .. 2**32 - 1; None draws one, which the result tells
     size: tuple[int, int] | None = None  # (width, height) the model works at; None is the bundle's first
     framing: Framing = "whole"  # the part of the photo the model sees: all, around the mask, or the centre (reference)

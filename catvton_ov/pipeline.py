@@ -14,6 +14,8 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,9 +28,11 @@ from catvton_ov.errors import ImageError, MaskError, OptionsError
 from catvton_ov.images import Frame, Size, as_mask, as_rgb, blur_mask, fit_garment, to_array, to_picture
 from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.runtime import Network, Runtime, RuntimeOptions
-from catvton_ov.samplers import Sampler, make_sampler
+from catvton_ov.samplers import Sampler, Spacing, make_sampler
+from catvton_ov.shortcuts import Shortcuts, plan_passes
 from catvton_ov.sources import open_bundle
 from catvton_ov.stopwatch import Stopwatch
+from catvton_ov.unet import UNet
 
 Array = npt.NDArray[np.float32]
 Picture = Image.Image | npt.NDArray[np.uint8]
@@ -56,7 +60,7 @@ class TryOnPipeline:
 
     def __init__(self, bundle: Bundle, runtime: Runtime) -> None:
         self.bundle = bundle
-        self.unet = Network(runtime, lambda: bundle.part("unet"))
+        self.unet = UNet(runtime, lambda: bundle.part("unet"))
         self.vae_encoder = Network(runtime, lambda: bundle.part("vae_encoder"))
         self.vae_decoder = Network(runtime, lambda: bundle.part("vae_decoder"))
 
@@ -123,9 +127,9 @@ class TryOnPipeline:
                 raise MaskError("The painted area is too small for the model to repaint; paint a larger one.")
             seen = frame.cut(photo)
             flat = fit_garment(as_rgb(garment, "photo of the garment"), size)
-        with watch("encode"):
+        with watch("encode"), self._compiling_unet(size, options.shortcuts):
             condition = self._condition(seen, flat, soft_mask)
-        denoising = self._denoise(condition, sampler, options.guidance_scale, _unit_normal(seed))
+        denoising = self._denoise(condition, sampler, options.guidance_scale, options.shortcuts, _unit_normal(seed))
         total = options.steps
         for number in range(1, total + 1):
             with watch("denoise"):
@@ -152,6 +156,8 @@ class TryOnPipeline:
         sampler: str,
         eta: float,
         noise: DrawNoise,
+        spacing: Spacing | None = None,
+        shortcuts: Shortcuts = Shortcuts(),
         on_step: OnStep | None = None,
     ) -> Array:
         """The core, on pictures already at model size.
@@ -166,8 +172,10 @@ class TryOnPipeline:
             eta: 0..1, DDIM only.
             noise: `noise(shape)` gives unit normal float32; called once for the initial latent and once for
                 every step that needs it.
+            spacing: of the timesteps; None is the model's own.
+            shortcuts: what to leave out.
             on_step: called after every step with the UNet's input (B, 2C+1, 2h, w), its output (B, C, 2h, w),
-                and the latents (1, C, 2h, w); B is 2 with guidance, unconditional first.
+                and the latents (1, C, 2h, w); B is 2 in guided steps, unconditional first.
 
         Returns:
             (1, 3, H, W) float32, nominally in [-1, 1]: the decoded person half, not yet pasted back.
@@ -176,14 +184,15 @@ class TryOnPipeline:
             OptionsError, ImageError, MaskError: before any work is done.
         """
         TryOnOptions(guidance_scale=guidance_scale, sampler=sampler)
-        moves = self._sampler(sampler, steps, eta, None)
+        moves = self._sampler(sampler, steps, eta, spacing)
         pictures = [_pil(person).convert("RGB"), _pil(garment).convert("RGB"), _pil(mask).convert("L")]
         self._size(pictures[0].size)
         if len({picture.size for picture in pictures}) > 1:
             sizes = ", ".join(f"{w}x{h}" for w, h in (picture.size for picture in pictures))
             raise ImageError(f"person, garment and mask must have one size here; got {sizes}.")
-        condition = self._condition(*pictures)
-        *_, last = self._denoise(condition, moves, guidance_scale, noise, on_step)
+        with self._compiling_unet(pictures[0].size, shortcuts):
+            condition = self._condition(*pictures)
+        *_, last = self._denoise(condition, moves, guidance_scale, shortcuts, noise, on_step)
         return self._decode(last.latents)
 
     def _condition(self, person: Image.Image, garment: Image.Image, soft_mask: Image.Image) -> Condition:
@@ -199,11 +208,23 @@ class TryOnPipeline:
             latent=np.concatenate([person_latent, garment_latent], axis=2),
         )
 
+    @contextmanager
+    def _compiling_unet(self, size: Size, shortcuts: Shortcuts) -> Iterator[None]:
+        """Have the UNet compiled while something else is done."""
+        latent = self.bundle.manifest.latent
+        rows, columns = size[1] // latent.downsample, size[0] // latent.downsample
+        self.unet.take(shortcuts)
+        with ThreadPoolExecutor(1) as thread:
+            compiling = thread.submit(self.unet.prepare, (1, 2 * latent.channels + 1, 2 * rows, columns))
+            yield
+            compiling.result()
+
     def _denoise(
         self,
         condition: Condition,
         sampler: Sampler,
         guidance_scale: float,
+        shortcuts: Shortcuts,
         noise: DrawNoise,
         on_step: OnStep | None = None,
     ) -> Iterator[Denoised]:
@@ -212,24 +233,25 @@ class TryOnPipeline:
         Guidance (section 3.3): the unconditional pass sees a zeroed garment latent. Two passes of batch 1 take
         the time of one of batch 2 and half its memory.
         """
-        inputs = [_unet_input(condition)]
-        if guidance_scale > 1:
-            inputs.insert(0, _unet_input(_without_garment(condition)))
+        inputs = {"conditional": _unet_input(condition), "unconditional": _unet_input(_without_garment(condition))}
         channels = condition.latent.shape[1]
         latents = noise(condition.latent.shape)
-        for index, t in enumerate(sampler.timesteps):
+        passes = self.unet.passes()
+        plan = plan_passes(len(sampler.timesteps), guidance_scale, shortcuts)
+        for index, (t, planned) in enumerate(zip(sampler.timesteps, plan, strict=True)):
+            timestep = np.array([t], dtype=np.int64)
             predictions = []
-            for unet_input in inputs:
-                unet_input[:, :channels] = latents
-                predictions.append(self.unet(sample=unet_input, timestep=np.array([t], dtype=np.int64)))
+            for each in planned:
+                inputs[each.branch][:, :channels] = latents
+                predictions.append(passes(each, inputs[each.branch], timestep))
             noise_pred = predictions[-1]
-            if guidance_scale > 1:
+            if len(predictions) == 2:
                 unconditional, conditional = predictions
                 noise_pred = unconditional + np.float32(guidance_scale) * (conditional - unconditional)
             fresh = noise(latents.shape) if sampler.draws_noise else None
             latents, clean = sampler.step(index, latents, noise_pred, fresh)
             if on_step is not None:
-                on_step(np.concatenate(inputs), np.concatenate(predictions), latents)
+                on_step(np.concatenate([inputs[each.branch] for each in planned]), np.concatenate(predictions), latents)
             yield Denoised(latents, clean)
 
     def _decode(self, latents: Array) -> Array:
@@ -246,7 +268,7 @@ class TryOnPipeline:
             )
         return size
 
-    def _sampler(self, name: str, steps: int, eta: float, spacing: Any) -> Sampler:
+    def _sampler(self, name: str, steps: int, eta: float, spacing: Spacing | None) -> Sampler:
         return make_sampler(name, self.bundle.manifest.schedule, steps, eta, spacing)
 
 

@@ -23,6 +23,7 @@ class RuntimeOptions:
     device: str = "CPU"  # what OpenVINO lists on this machine, or "AUTO"
     threads: int | None = None  # CPU threads; None leaves it to OpenVINO
     precision: Literal["f32", "f16", "bf16"] | None = None  # inference precision; None is the device's own
+    profile: bool = False  # count the time of every operation, see Network.profile; slows everything down a little
     cache_dir: Path | None = None  # keeps compiled models between starts; None keeps none
 
     def __post_init__(self) -> None:
@@ -55,6 +56,8 @@ class Runtime:
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
         if self.options.threads is not None:
             config["INFERENCE_NUM_THREADS"] = self.options.threads
+        if self.options.profile:
+            config["PERF_COUNT"] = True
         if self.options.precision is not None:
             config["INFERENCE_PRECISION_HINT"] = self.options.precision
         device = self.options.device
@@ -74,16 +77,28 @@ class Runtime:
 class Network:
     """One part of a bundle. Compiled for the shapes of its first call; again only when they change."""
 
-    def __init__(self, runtime: Runtime, xml: Callable[[], Path], *, open_shapes: bool = False) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        xml: Callable[[], Path],
+        *,
+        open_shapes: bool = False,
+        edit: Callable[[ov.Model], None] | None = None,
+        made: tuple[str, ...] = (),
+    ) -> None:
         """Nothing is read yet.
 
         Args:
             xml: gives the path of a verified IR; it is called when the part is first needed.
             open_shapes: compile once, for every shape that the IR allows; for inputs that change at every call.
+            edit: changes the graph, whose shapes are set, before it is compiled.
+            made: names of the inputs that `edit` makes.
         """
         self._runtime = runtime
         self._xml = xml
         self._open_shapes = open_shapes
+        self._edit = edit
+        self._made = made
         self._shapes: dict[str, tuple[int, ...]] = {}
         self._request: ov.InferRequest | None = None
 
@@ -98,7 +113,9 @@ class Network:
         try:
             model = self._runtime.core.read_model(xml)
             if shapes:
-                model.reshape({name: list(shape) for name, shape in shapes.items()})
+                model.reshape({name: list(shape) for name, shape in shapes.items() if name not in self._made})
+            if self._edit is not None:
+                self._edit(model)
         except RuntimeError as error:
             raise BundleDamagedError(
                 f"{xml.parent.name} cannot be read for the input shapes {shapes}: {_first_line(error)}"
@@ -131,6 +148,13 @@ class Network:
             return self._request.infer(inputs, share_inputs=True, share_outputs=share_outputs)
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO could not run the model: {_first_line(error)}") from error
+
+    def profile(self) -> dict[str, float]:
+        """Where the time of the last run went: operation type -> seconds. Empty unless the runtime profiles."""
+        seconds: dict[str, float] = {}
+        for node in self._request.get_profiling_info() if self._request is not None else ():
+            seconds[node.node_type] = seconds.get(node.node_type, 0.0) + node.real_time.total_seconds()
+        return seconds
 
     def release(self) -> None:
         """Give the compiled model's memory back; the next call compiles again."""

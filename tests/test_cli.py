@@ -15,6 +15,7 @@ from PIL import Image
 from catvton_ov.cli import main
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.presets import default_preset, preset
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
@@ -45,16 +46,17 @@ def expected(bundle: Path, options: TryOnOptions) -> Image.Image:
 @pytest.mark.parametrize(
     ("arguments", "options"),
     [
-        ("--seed 7", TryOnOptions(steps=2, seed=7)),
+        ("--seed 7", preset(default_preset("CPU"), steps=2, seed=7)),
+        ("--preset reference --seed 3", preset("reference", steps=2, seed=3)),
         (
             "--seed 0 --steps 3 --sampler dpmpp_2m --spacing trailing --guidance-scale 1 --size 80x160 "
             "--framing center --threads 2 --device AUTO",
-            TryOnOptions(
-                steps=3, seed=0, sampler="dpmpp_2m", spacing="trailing", guidance_scale=1, size=(80, 160),
-                framing="center",
+            preset(
+                default_preset("AUTO"), steps=3, seed=0, sampler="dpmpp_2m", spacing="trailing", guidance_scale=1,
+                size=(80, 160), framing="center",
             ),
         ),
-        ("--seed 5 --eta 0", TryOnOptions(steps=2, seed=5, eta=0)),
+        ("--preset reference --seed 5 --eta 0", preset("reference", steps=2, seed=5, eta=0.0)),
     ],
 )  # fmt: skip
 def test_the_file_is_the_pipelines_picture_and_nothing_else(

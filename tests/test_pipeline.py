@@ -47,12 +47,15 @@ class Counted:
         self.calls += 1
         return self.network(**inputs)
 
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.network, name)
+
 
 @pytest.fixture
 def unet(pipeline: TryOnPipeline, monkeypatch: pytest.MonkeyPatch) -> Counted:
     """The pipeline's UNet, counted."""
-    counted = Counted(pipeline.unet)
-    monkeypatch.setattr(pipeline, "unet", counted)
+    counted = Counted(pipeline.unet._full)
+    monkeypatch.setattr(pipeline.unet, "_full", counted)
     return counted
 
 
@@ -329,7 +332,7 @@ def test_closing_stops_the_work_and_the_pipeline_goes_on_serving(pipeline: TryOn
 
 def test_a_part_is_compiled_once_for_each_change_of_size(pipeline: TryOnPipeline) -> None:
     def requests() -> list[Any]:
-        return [part._request for part in (pipeline.unet, pipeline.vae_encoder, pipeline.vae_decoder)]
+        return [part._request for part in (pipeline.unet._full, pipeline.vae_encoder, pipeline.vae_decoder)]
 
     expected = pipeline(*inputs(), QUICK).picture
     first = requests()
@@ -342,7 +345,7 @@ def test_a_part_is_compiled_once_for_each_change_of_size(pipeline: TryOnPipeline
 
 def test_a_released_part_compiles_again(pipeline: TryOnPipeline) -> None:
     expected = pipeline(*inputs(), QUICK).picture
-    for part in (pipeline.unet, pipeline.vae_encoder, pipeline.vae_decoder):
+    for part in (pipeline.unet._full, pipeline.vae_encoder, pipeline.vae_decoder):
         part.release()
     assert same(pipeline(*inputs(), QUICK).picture, expected)
 
@@ -391,12 +394,12 @@ def test_auto_and_one_thread_give_nearly_the_same_picture(golden_bundle: Path, p
     other = TryOnPipeline.load(golden_bundle, "AUTO", threads=1, precision="f32")
     ours, theirs = (np.asarray(p(*inputs(), QUICK).picture, int) for p in (other, pipeline))
     assert np.abs(ours - theirs).max() <= 2
-    compiled = other.unet._request.get_compiled_model()
+    compiled = other.unet._full._request.get_compiled_model()
     assert compiled.get_property("EXECUTION_DEVICES") in (["CPU"], "CPU", ["(CPU)"], "(CPU)")
 
 
 def loaded_from_cache(pipeline: TryOnPipeline) -> list[bool]:
-    parts = (pipeline.unet, pipeline.vae_encoder, pipeline.vae_decoder)
+    parts = (pipeline.unet._full, pipeline.vae_encoder, pipeline.vae_decoder)
     return [part._request.get_compiled_model().get_property("LOADED_FROM_CACHE") for part in parts]
 
 

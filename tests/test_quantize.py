@@ -21,6 +21,7 @@ from catvton_ov.export.calibration import Pair, Sample, collect, find_pairs, hel
 from catvton_ov.export.int8 import quantize_bundle
 from catvton_ov.export.options import CalibrationOptions, ExportOptions, QuantizationOptions
 from catvton_ov.export.quantize import quantization_record, quantize_unet
+from catvton_ov.export.random_checkpoints import SCALES
 from catvton_ov.images import open_picture
 from catvton_ov.options import TryOnOptions
 from catvton_ov.page.endpoints import Endpoints
@@ -29,7 +30,7 @@ from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.safety import SafetyChecker, notice_picture, open_checker
 from catvton_ov.sources import bundled_folder
-from tools.random_checkpoints import SCALES, write_all
+from tools.random_checkpoints import write_all
 
 EXAMPLES = bundled_folder() / "examples"
 PLAN = CalibrationOptions(folder=EXAMPLES, runs=3, steps=3)

@@ -52,10 +52,13 @@ def test_a_report_compares_times_and_counts(golden_bundle: Path, tmp_path: Path)
     assert [row["relative"] for row in quality["noise_error"]] == [0, 0, 0, 0]
     assert [row["timestep"] for row in quality["noise_error"]] == [751, 501, 251, 1]
 
-    (speed,) = content["speed"]
+    assert [row["preset"] for row in content["speed"]] == ["reference", "balanced", "fast"]
+    speed = content["speed"][0]
     assert (speed["bundle"], speed["size"], speed["estimated"]) == ("same", [64, 128], True)
-    assert speed["picture"] > 30 * speed["unet_pass"][0]  # 20 steps with guidance, multiplied up
+    assert speed["picture"] > 80 * speed["unet_pass"][0]  # 50 steps with guidance, multiplied up
     assert speed["peak_rss_bytes"] > 50e6
+    assert content["speed"][2]["passes"][1] > 0
+    assert content["speed"][2]["shallow_pass"] > 0
     total = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file() and path.name != "manifest.json")
     assert content["bytes"]["same"]["total"] == total
 
@@ -73,7 +76,7 @@ def test_report_by_command_line_puts_the_files_beside_the_manifest(
     assert cli.main(["report", str(bundle), "--size", "64x128"]) == 0
     assert "UNet pass" in capsys.readouterr().out
     content = json.loads((bundle / "report.json").read_bytes())
-    assert (content["quality"], len(content["speed"])) == ([], 1)
+    assert (content["quality"], len(content["speed"])) == ([], 3)
     assert "UNet pass" in (bundle / "report.md").read_text()
     Bundle.open(bundle)
     assert cli.main(["report", str(tmp_path / "none")]) == 1

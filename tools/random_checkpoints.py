@@ -10,35 +10,17 @@ import argparse
 import json
 import pickle
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
-from safetensors.torch import save_file
 from transformers import CLIPConfig
 
-from catvton_ov.export.options import CHECKPOINTS
-from catvton_ov.export.unet import self_attentions
+from catvton_ov.export.random_checkpoints import SCALES, Scale, write_json, write_tryon
 
-ATTENTION_STRIDE = 8  # the published attention keys count every module whose name contains "attn1"
 KEYS = Path(__file__).resolve().parent.parent / "tests" / "golden"  # lists of the parsers' keys and shapes
-
-SCHEDULER = {
-    "_class_name": "PNDMScheduler",
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "beta_start": 0.00085,
-    "clip_sample": False,
-    "num_train_timesteps": 1000,
-    "set_alpha_to_one": False,
-    "skip_prk_steps": True,
-    "steps_offset": 1,
-    "trained_betas": None,
-}
 
 FEATURE_EXTRACTOR = {
     "crop_size": 224,
@@ -52,40 +34,6 @@ FEATURE_EXTRACTOR = {
     "resample": 3,
     "size": 224,
 }
-
-
-@dataclass(frozen=True)
-class Scale:
-    """How large the networks are."""
-
-    unet: Mapping[str, object]
-    vae: Mapping[str, object]
-    clip: Mapping[str, object]
-    projection: int
-
-
-SCALES = {
-    "full": Scale(
-        unet={"block_out_channels": (320, 640, 1280, 1280), "attention_head_dim": 8, "cross_attention_dim": 768},
-        vae={"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "sample_size": 256},
-        clip={"hidden_size": 1024, "intermediate_size": 4096, "num_hidden_layers": 24, "num_attention_heads": 16},
-        projection=768,
-    ),
-    "tiny": Scale(
-        unet={"block_out_channels": (32, 32, 64, 64), "attention_head_dim": 4, "cross_attention_dim": 8},
-        vae={"block_out_channels": (32, 32, 32, 32), "layers_per_block": 1, "sample_size": 64},
-        clip={"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4},
-        projection=16,
-    ),
-}
-
-
-def write_base(folder: Path, scale: Scale) -> None:
-    """booksforcharlie/stable-diffusion-inpainting: the UNet as a torch pickle, cross-attention included."""
-    unet = UNet2DConditionModel(in_channels=9, out_channels=4, sample_size=64, **scale.unet)
-    unet.save_config(folder / "unet")
-    torch.save(unet.state_dict(), folder / "unet" / "diffusion_pytorch_model.bin")
-    _write_json(folder / "scheduler" / "scheduler_config.json", SCHEDULER)
 
 
 def write_safety_checker(folder: Path, scale: Scale) -> None:
@@ -108,34 +56,7 @@ def write_safety_checker(folder: Path, scale: Scale) -> None:
         for name, tensor in (checker.state_dict() | positions).items()
     }
     torch.save(tensors, folder / "safety_checker" / "pytorch_model.bin")
-    _write_json(folder / "feature_extractor" / "preprocessor_config.json", FEATURE_EXTRACTOR)
-
-
-def write_vae(folder: Path, scale: Scale) -> None:
-    """stabilityai/sd-vae-ft-mse."""
-    vae = AutoencoderKL(
-        down_block_types=("DownEncoderBlock2D",) * 4,
-        up_block_types=("UpDecoderBlock2D",) * 4,
-        latent_channels=4,
-        **scale.vae,
-    )
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "config.json").write_text(vae.to_json_string())
-    save_file(vae.state_dict(), folder / "diffusion_pytorch_model.safetensors")
-
-
-def write_attention(folder: Path, scale: Scale) -> None:
-    """The attention weights of zhengchong/CatVTON, the same for each of its checkpoints."""
-    unet = UNet2DConditionModel(in_channels=9, out_channels=4, **scale.unet)
-    tensors = {
-        f"{ATTENTION_STRIDE * number}.{name}": tensor
-        for number, module in enumerate(self_attentions(unet).values())
-        for name, tensor in module.state_dict().items()
-    }
-    for checkpoint in CHECKPOINTS.values():
-        place = folder / checkpoint.folder / "attention"
-        place.mkdir(parents=True, exist_ok=True)
-        save_file(tensors, place / "model.safetensors")
+    write_json(folder / "feature_extractor" / "preprocessor_config.json", FEATURE_EXTRACTOR)
 
 
 def write_parsers(folder: Path) -> None:
@@ -181,22 +102,12 @@ def random_weight(key: str, shape: tuple[int, ...], salt: str, scale: str, gain:
 
 def write_all(out: Path, scale: Scale, parsers: bool) -> None:
     """Write every folder below `out`; the global random state is left as it was."""
+    base, _, catvton = write_tryon(out, scale)
     with torch.random.fork_rng(), torch.no_grad():
-        torch.manual_seed(0)
-        for name, write in (
-            ("stable-diffusion-inpainting", write_base),
-            ("stable-diffusion-inpainting", write_safety_checker),
-            ("sd-vae-ft-mse", write_vae),
-            ("CatVTON", write_attention),
-        ):
-            write(out / name, scale)
+        torch.manual_seed(1)
+        write_safety_checker(base, scale)
     if parsers:
-        write_parsers(out / "CatVTON")
-
-
-def _write_json(path: Path, content: Mapping[str, object]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2) + "\n")
+        write_parsers(catvton)
 
 
 def main() -> None:

@@ -23,6 +23,7 @@ from catvton_ov.machine import this_machine
 from catvton_ov.measure import Work, measure
 from catvton_ov.metrics import psnr, ssim
 from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.presets import PRESETS, PresetName
 from catvton_ov.samplers import make_sampler
 
 Array = npt.NDArray[np.float32]
@@ -92,8 +93,9 @@ def make_report(
     for name, folder in bundles.items():
         for size in sizes or opened[name].manifest.sizes:
             if name != reference or len(bundles) == 1:
-                say(f"Report: timing {name} at {size[0]}x{size[1]}")
-                content["speed"].append(_time(name, folder, size, effort))
+                for preset in PRESETS:
+                    say(f"Report: timing {name} at {size[0]}x{size[1]}, {preset}")
+                    content["speed"].append(_time(name, folder, size, preset, effort))
     return content
 
 
@@ -173,7 +175,10 @@ def render(content: Mapping[str, Any]) -> str:
     lines += [
         f"Seconds are of {timed}; memory is the process's peak.",
         "",
-        *_table(["", "size", "UNet pass, s", "picture, s", "memory, GB"], (_speed(row) for row in content["speed"])),
+        *_table(
+            ["", "size", "preset", "UNet pass, s", "picture, s", "memory, GB"],
+            (_speed(row) for row in content["speed"]),
+        ),
     ]
     return "\n".join(lines)
 
@@ -225,14 +230,9 @@ def _relative(ours: Array, expected: Array) -> float:
     return float(np.sqrt(np.mean((ours - expected) ** 2) / np.mean(expected**2)))
 
 
-def _time(name: str, folder: Path, size: Size, effort: Effort) -> dict[str, Any]:
-    work = Work(str(folder), size, passes=effort.passes)
-    row: dict[str, Any] = {
-        "bundle": name,
-        "size": list(size),
-        "steps": work.steps,
-        "guidance_scale": work.guidance_scale,
-    }
+def _time(name: str, folder: Path, size: Size, preset: PresetName, effort: Effort) -> dict[str, Any]:
+    work = Work(str(folder), size, PRESETS[preset], passes=effort.passes)
+    row: dict[str, Any] = {"bundle": name, "size": list(size), "preset": preset}
     try:
         return {**row, **asdict(measure(work))}
     except DeviceError as error:
@@ -250,11 +250,12 @@ def _megabytes(count: int | None) -> str:
 
 def _speed(row: Mapping[str, Any]) -> list[str]:
     size = "x".join(map(str, row["size"]))
+    where = [row["bundle"], size, row["preset"]]
     if "error" in row:
-        return [row["bundle"], size, row["error"], "", ""]
+        return [*where, row["error"], "", ""]
     low, median, high = row["unet_pass"]
-    what = f"{row['picture']:.1f} ({row['steps']} steps, guidance {row['guidance_scale']})"
-    return [row["bundle"], size, f"{median:.2f} ({low:.2f} to {high:.2f})", what, f"{row['peak_rss_bytes'] / 1e9:.2f}"]
+    memory = f"{row['peak_rss_bytes'] / 1e9:.2f}"
+    return [*where, f"{median:.2f} ({low:.2f} to {high:.2f})", f"{row['picture']:.1f}", memory]
 
 
 def _table(head: Sequence[str], rows: Any) -> list[str]:

@@ -1,0 +1,1 @@
+"""`python -m catvton_ov bench`: recipes side by side, and the yardsticks they are measured against."""

@@ -1,0 +1,54 @@
+"""Ready-made choices between quality and time; the same words in the page, the command line and the benchmark.
+
+What each costs in quality is measured: docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any, Literal
+
+from catvton_ov.errors import OptionsError
+from catvton_ov.options import TryOnOptions
+from catvton_ov.shortcuts import Shortcuts
+
+PresetName = Literal["reference", "balanced", "fast"]
+
+PRESETS: Mapping[PresetName, TryOnOptions] = {
+    # The paper's own recipe (section 4.1): nothing left out.
+    "reference": TryOnOptions(steps=50, sampler="ddim", eta=1.0),
+    "balanced": TryOnOptions(
+        steps=12, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(guided=(0.0, 0.5))
+    ),
+    "fast": TryOnOptions(
+        steps=10, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=2, guided=(0.0, 0.5))
+    ),
+}  # fmt: skip
+MANY_CORES = 8
+
+
+def preset(name: str, **changes: Any) -> TryOnOptions:
+    """The options of a preset, with changes.
+
+    Args:
+        changes: fields of `TryOnOptions`; those that are None leave the preset's own value.
+
+    Raises:
+        OptionsError: an unknown preset, or a value no model can use.
+    """
+    for known, options in PRESETS.items():
+        if name == known:
+            return replace(options, **{field: value for field, value in changes.items() if value is not None})
+    raise OptionsError(f"Unknown preset {name!r}; expected one of {', '.join(PRESETS)}.")
+
+
+def default_preset(device: str) -> PresetName:
+    """`fast` for a CPU with few cores, `balanced` for anything else.
+
+    Args:
+        device: what OpenVINO calls it: "CPU", "GPU", "AUTO", ...
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return "fast" if device in ("CPU", "AUTO") and cores < MANY_CORES else "balanced"

@@ -1,0 +1,136 @@
+"""The benchmark: the yardstick is what it says, and the command's rows are what was measured."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import openvino as ov
+import pytest
+
+from catvton_ov import cli
+from catvton_ov.bench.bench import BenchOptions, Row, render, work_of
+from catvton_ov.bench.notebook import NOTEBOOK, NotebookSubject
+from catvton_ov.bundle import Bundle
+from catvton_ov.errors import OptionsError
+from catvton_ov.export.quantize import quantization_record
+from catvton_ov.export.yardstick import float_again, notebook_bundle, random_bundles
+from catvton_ov.presets import PRESETS
+from catvton_ov.sources import bundled_folder
+
+SIZE = (64, 128)
+
+
+@pytest.fixture(scope="module")
+def work(golden_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the golden bundle's yardstick is kept, under the name the command gives it."""
+    folder = tmp_path_factory.mktemp("bench")
+    bundle = Bundle.open(golden_bundle)
+    name = bundle.manifest.files[bundle.manifest.parts["unet"]].sha256[:16]
+    notebook_bundle(bundle, folder / name / "notebook", lambda line: None)
+    return folder
+
+
+def test_the_yardstick_is_the_notebooks_recipe(work: Path) -> None:
+    (folder,) = work.glob("*/notebook")
+    model = ov.Core().read_model(Bundle.open(folder).part("unet"))
+    record = quantization_record(model)
+    assert record["attentions"] == record["attentions_quantized"] > 0  # FakeQuantize on what goes into attention
+    matmuls = [op for op in model.get_ops() if op.get_type_name() == "MatMul"]
+    assert sum(any(_quantized(op, port) for port in (0, 1)) for op in matmuls) > len(matmuls) / 2
+    assert (NOTEBOOK.steps, NOTEBOOK.sampler, NOTEBOOK.eta, NOTEBOOK.guidance_scale) == (50, "ddim", 1.0, 2.5)
+
+    subject = NotebookSubject(work_of("notebook", str(folder), SIZE, BenchOptions(passes=1)))
+    assert len(subject.plan()) == 50  # one pass a step
+    assert subject._sample.shape == (2, 9, 32, 8)  # and both branches of guidance in it
+    subject.prepare()
+    compiled = subject._parts["unet"]
+    assert [dimension.is_dynamic for dimension in compiled.input("sample").get_partial_shape()] == [True, False] + [
+        True
+    ] * 2
+    subject.run(subject.plan()[0])
+    assert np.isfinite(subject._requests["unet"].get_output_tensor(0).data).all()
+
+
+def _quantized(op: ov.Node, port: int) -> bool:
+    node = op.input_value(port).get_node()
+    while node.get_type_name() in ("Reshape", "Transpose"):
+        node = node.input_value(0).get_node()
+    return bool(node.get_type_name() == "FakeQuantize")
+
+
+def test_int8_comes_out_of_a_graph_and_the_noise_stays_about_the_same() -> None:
+    xml = bundled_folder() / "unet" / "openvino_model.xml"
+    core = ov.Core()
+    given = {"sample": np.random.default_rng(0).standard_normal((1, 33, 32, 12), "f4"), "timestep": np.array([501])}
+    quantized = core.compile_model(core.read_model(xml), "CPU")(given)[0]
+    model = float_again(core.read_model(xml))
+    assert not any(op.get_type_name() == "FakeQuantize" for op in model.get_ops())
+    assert not any(op.output(0).get_element_type() in (ov.Type.i8, ov.Type.u8) for op in model.get_ordered_ops())
+    error = core.compile_model(model, "CPU")(given)[0] - quantized
+    assert np.sqrt(np.mean(error**2) / np.mean(quantized**2)) < 0.15
+
+
+def test_bench_prints_what_it_measured(golden_bundle: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["bench", "--model", str(golden_bundle), "--size", "64x128", "--work", str(work), "--rounds", "1"]
+    recipes = "notebook,reference,fast,torch"
+    assert cli.main([*arguments, "--recipes", recipes, "--passes", "3", "--json"]) == 0
+    content = json.loads(capsys.readouterr().out)
+    rows = {row["recipe"]: row for row in content["rows"]}
+    assert list(rows) == recipes.split(",")
+    for row in rows.values():
+        assert row["error"] is None
+        assert (row["size"], row["estimated"]) == ([64, 128], True)
+        assert row["seconds_per_picture"] > row["seconds_per_unet_pass"] > 0
+        assert row["peak_rss_bytes"] > 50e6
+    assert rows["notebook"]["times_notebook"] == 1
+    expected = rows["notebook"]["seconds_per_picture"] / rows["fast"]["seconds_per_picture"]
+    assert rows["fast"]["times_notebook"] == pytest.approx(expected)
+    assert (rows["reference"]["passes"], rows["notebook"]["passes"]) == ([100, 0], [50, 0])
+    assert 0.9 < sum(rows["reference"]["operations"].values()) <= 1.001
+    full, shallow = rows["fast"]["passes"]
+    assert full + shallow == sum(map(len, _plan("fast")))
+    assert 0 < rows["fast"]["seconds_per_shallow_pass"] < rows["fast"]["seconds_per_unet_pass"]
+
+
+def _plan(name: str) -> Any:
+    from catvton_ov.shortcuts import plan_passes
+
+    options = next(options for known, options in PRESETS.items() if known == name)
+    return plan_passes(options.steps, options.guidance_scale, options.shortcuts)
+
+
+def test_a_recipe_that_cannot_run_says_why(capsys: pytest.CaptureFixture[str]) -> None:
+    """The bundled model tells torch nothing of its architecture."""
+    assert cli.main(["bench", "--recipes", "torch", "--rounds", "1", "--no-operations"]) == 0
+    out = capsys.readouterr().out
+    assert "| torch | 192x256 | could not run |" in out
+    assert "brings no unet/config.json" in out
+
+
+def test_bench_is_asked_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--recipes", "fast,furious"]) == 1
+    assert "Unknown recipe 'furious'; expected some of torch, notebook" in capsys.readouterr().err
+    with pytest.raises(OptionsError, match="rounds must be at least 1"):
+        BenchOptions(rounds=0)
+
+
+def test_the_table() -> None:
+    row = Row("fast", (384, 512), 60.0, (58.0, 61.0), 8.0, 1.0, (6, 6), 3_700_000_000, True, 15.5, 1, 6, 9, 3, 4, {})
+    lines = list(render([row, dataclasses.replace(row, error="no memory", seconds_per_picture=None)]))
+    assert "| fast | 384x512 | ≈ 60 | 58 to 61 | 15.50 | 6 + 6 | 8 | 1 | 7 | 6 | 3.70 GB |" in lines
+    assert "fast at 384x512 could not run: no memory" in lines
+
+
+@pytest.mark.slow
+def test_random_weights_are_made_once_and_measured(tmp_path: Path) -> None:
+    said: list[str] = []
+    bundle, yardstick = random_bundles(tmp_path, said.append, "tiny")
+    assert Bundle.open(bundle).manifest.quantization is not None
+    assert Bundle.open(yardstick).manifest.quantization["recipe"] == "ptq"  # type: ignore[index]
+    said.clear()
+    assert random_bundles(tmp_path, said.append, "tiny") == (bundle, yardstick)
+    assert not said
