@@ -23,11 +23,13 @@ from pathlib import Path, PurePosixPath
 from pydantic import TypeAdapter, ValidationError
 
 from catvton_ov.errors import BundleDamagedError, BundleError, BundleNotFoundError
+from catvton_ov.memory import Memory
 from catvton_ov.samplers import NoiseSchedule
 
 FORMAT_VERSION = 1
 MANIFEST = "manifest.json"
 PARTS = ("unet", "vae_encoder", "vae_decoder")
+REMEMBERED_FROM = 2**24  # bytes; smaller files are hashed in no time
 
 
 @dataclass(frozen=True)
@@ -134,22 +136,27 @@ class Manifest:
 class Bundle:
     """A folder whose manifest was read and whose files are all there with the right number of bytes.
 
-    Hashes are checked when a part is first asked for (and, for downloads, on arrival).
+    Hashes are checked when a part is first asked for (and, for downloads, on arrival); a large file that has not
+    changed since it was checked is not read again where there is a memory.
     """
 
     folder: Path
     manifest: Manifest
+    memory: Memory | None = None  # of large files verified before: not read again while they look the same
     _verified: set[str] = field(default_factory=set, repr=False)
 
     @classmethod
-    def open(cls, folder: Path) -> Bundle:
+    def open(cls, folder: Path, memory: Memory | None = None) -> Bundle:
         """Read and check the manifest and the presence of every file.
+
+        Args:
+            memory: where it is kept which large files were verified; None verifies them in every process.
 
         Raises:
             BundleNotFoundError: no manifest there.
             BundleDamagedError: an unusable manifest, a missing file, or one with the wrong number of bytes.
         """
-        bundle = cls(folder, read_manifest(folder))
+        bundle = cls(folder, read_manifest(folder), memory)
         for name, record in bundle.manifest.files.items():
             path = folder / name
             if not path.is_file():
@@ -172,12 +179,20 @@ class Bundle:
         """Raise BundleDamagedError unless file `name` has the sha256 of the manifest."""
         if name in self._verified:
             return
-        if sha256(self.folder / name) != self.manifest.files[name].sha256:
+        path, expected = self.folder / name, self.manifest.files[name].sha256
+        before = _stamp(path, expected)
+        memory = self.memory if path.stat().st_size >= REMEMBERED_FROM else None
+        if memory is not None and memory.get(f"verified {path.absolute()}") == before:
+            self._verified.add(name)
+            return
+        if sha256(path) != expected:
             raise BundleDamagedError(
                 f"The bundle {self.folder.name} is damaged: {name} does not have the checksum of its manifest. "
                 "Fetch or export it again."
             )
         self._verified.add(name)
+        if memory is not None and _stamp(path, expected) == before:
+            memory.put(f"verified {path.absolute()}", before)
 
     def examples(self, kind: str) -> list[Path]:
         """The bundle's example pictures of a kind: "person", "garment" or "mask", by name."""
@@ -210,6 +225,12 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
 def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _stamp(path: Path, expected: str) -> str:
+    """What a file looks like from outside; writing to it changes that."""
+    status = path.stat()
+    return f"{expected} {status.st_size} {status.st_mtime_ns} {status.st_ctime_ns} {status.st_ino}"
 
 
 def _ir_files(xml: str) -> tuple[str, str]:

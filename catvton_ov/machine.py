@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import math
 import os
 import platform
 from collections.abc import Mapping
@@ -46,12 +47,38 @@ def this_machine() -> Machine:
             continue
     return Machine(
         cpu=fields.get("model name") or platform.processor() or platform.machine(),
-        cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        cores=cores(),
         memory_gb=_memory_bytes() / 1e9,
         instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in flags),
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         libraries=libraries,
     )
+
+
+def cores() -> int:
+    """The cores this process may use: of those the system gives it, as many as a container's quota allows."""
+    return quota_cores() or _given_cores()
+
+
+def quota_cores(path: Path = Path("/sys/fs/cgroup/cpu.max")) -> int | None:
+    """The cores that a container's quota allows, where that is fewer than it sees; OpenVINO does not look at it."""
+    quota = _cpu_quota(path)
+    if quota is None or quota >= _given_cores():
+        return None
+    return max(1, math.ceil(quota))
+
+
+def _given_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _cpu_quota(path: Path) -> float | None:
+    """Cores worth of time that a control group (version 2) allows, if it limits them: "150000 100000" is 1.5."""
+    try:
+        allowed, period = path.read_text().split()
+        return int(allowed) / int(period)
+    except (OSError, ValueError, ZeroDivisionError):  # not Linux, another version, or "max"
+        return None
 
 
 def _cpu_fields() -> dict[str, str]:

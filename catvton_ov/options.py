@@ -60,6 +60,7 @@ class TryOnStep:
 
     step: int  # 1 .. total
     total: int
+    seconds: float  # of this step, its preview apart
     preview: Image.Image | None  # at the photo's own size, when it was asked for
 
 

@@ -132,13 +132,14 @@ class TryOnPipeline:
         denoising = self._denoise(condition, sampler, options.guidance_scale, options.shortcuts, _unit_normal(seed))
         total = options.steps
         for number in range(1, total + 1):
+            before = watch.seconds.get("denoise", 0.0)
             with watch("denoise"):
                 latents, clean = next(denoising)
             preview = None
             if preview_every and number % preview_every == 0 and number < total:
                 with watch("preview"):
                     preview = frame.paste_back(photo, to_picture(self._decode(clean)), soft_mask)
-            yield TryOnStep(number, total, preview)
+            yield TryOnStep(number, total, watch.seconds["denoise"] - before, preview)
         with watch("decode"):
             picture = to_picture(self._decode(latents))
         with watch("paste"):

@@ -5,12 +5,12 @@ What each costs in quality is measured: docs/performance.md.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
 
 from catvton_ov.errors import OptionsError
+from catvton_ov.machine import cores
 from catvton_ov.options import TryOnOptions
 from catvton_ov.shortcuts import Shortcuts
 
@@ -50,5 +50,4 @@ def default_preset(device: str) -> PresetName:
     Args:
         device: what OpenVINO calls it: "CPU", "GPU", "AUTO", ...
     """
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return "fast" if device in ("CPU", "AUTO") and cores < MANY_CORES else "balanced"
+    return "fast" if device in ("CPU", "AUTO") and cores() < MANY_CORES else "balanced"

@@ -13,6 +13,7 @@ import numpy.typing as npt
 import openvino as ov
 
 from catvton_ov.errors import BundleDamagedError, DeviceError, OptionsError
+from catvton_ov.machine import quota_cores
 
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class RuntimeOptions:
     device: str = "CPU"  # what OpenVINO lists on this machine, or "AUTO"
-    threads: int | None = None  # CPU threads; None leaves it to OpenVINO
+    threads: int | None = None  # CPU threads; None: a container's quota, otherwise OpenVINO's choice
     precision: Literal["f32", "f16", "bf16"] | None = None  # inference precision; None is the device's own
     profile: bool = False  # count the time of every operation, see Network.profile; slows everything down a little
     cache_dir: Path | None = None  # keeps compiled models between starts; None keeps none
@@ -54,8 +55,9 @@ class Runtime:
             DeviceError: the device cannot run the model (too little memory, an unsupported operation).
         """
         config: dict[str, Any] = {"PERFORMANCE_HINT": "LATENCY"}
-        if self.options.threads is not None:
-            config["INFERENCE_NUM_THREADS"] = self.options.threads
+        threads = self.options.threads or quota_cores()
+        if threads is not None:
+            config["INFERENCE_NUM_THREADS"] = threads
         if self.options.profile:
             config["PERF_COUNT"] = True
         if self.options.precision is not None:

@@ -23,6 +23,7 @@ from catvton_ov.hub import (
     remove_stale_partials,
     resolve,
 )
+from catvton_ov.memory import Memory
 
 BUNDLED = "paper_doll"
 
@@ -52,11 +53,12 @@ def open_bundle(source: str | Path, progress: Progress | None = None) -> Bundle:
         BundleNotFoundError: nothing there; the message lists what would be accepted.
         BundleError: the Hub refused or could not be reached; or the bundle is damaged.
     """
+    memory = Memory()
     folder = existing_folder(source)
     if folder is not None:
-        return Bundle.open(folder)
+        return Bundle.open(folder, memory)
     if str(source) == BUNDLED:
-        return Bundle.open(bundled_folder())
+        return Bundle.open(bundled_folder(), memory)
     hub_id = HubId.parse(str(source))
     if hub_id is None:
         raise BundleNotFoundError(
@@ -64,14 +66,14 @@ def open_bundle(source: str | Path, progress: Progress | None = None) -> Bundle:
             "or a Hub repository as owner/name or owner/name@revision."
         )
     with explained(hub_id, absent=BundleNotFoundError, failed=BundleError):
-        return _from_hub(hub_id, progress)
+        return _from_hub(hub_id, progress, memory)
 
 
 def bundled_folder() -> Path:
     return Path(__file__).resolve().parent.parent / "assets" / BUNDLED
 
 
-def _from_hub(hub_id: HubId, progress: Progress | None) -> Bundle:
+def _from_hub(hub_id: HubId, progress: Progress | None, memory: Memory) -> Bundle:
     """Fetch the files of the manifest that the Hub's cache lacks, and verify them all.
 
     One file after the other: those that are whole stay in the cache whatever happens to the next one.
@@ -97,7 +99,7 @@ def _from_hub(hub_id: HubId, progress: Progress | None) -> Bundle:
             raise no_room(hub_id, BundleError)
         total = sum(record.bytes for record in manifest.files.values())
         _fetch(pinned, missing, total, progress)
-    bundle = Bundle(folder, manifest)
+    bundle = Bundle(folder, manifest, memory)
     damaged = [name for name in manifest.files if not _is_whole(bundle, name)]
     for name in damaged:
         discard(folder / name)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -16,9 +17,11 @@ from typing import Any
 
 import pytest
 
+from catvton_ov import bundle as bundle_module
 from catvton_ov import sources
 from catvton_ov.bundle import MANIFEST, PARTS, Bundle, Manifest, record_files
 from catvton_ov.errors import BundleDamagedError, BundleError, BundleNotFoundError
+from catvton_ov.memory import Memory
 from catvton_ov.sources import open_bundle
 from tests.hub_standin import serve
 
@@ -305,3 +308,41 @@ def test_a_hub_that_refuses_is_explained(tmp_path: Path, status: int, code: str,
     with refusing(status, code) as url:
         (said,) = open_in_another_process(url, tmp_path, "some/model")
     assert said.startswith(answer)
+
+
+def test_a_large_file_is_read_once_and_again_when_it_changes(
+    golden_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The files here are small, so the bound is lowered."""
+    monkeypatch.setattr(bundle_module, "REMEMBERED_FROM", 1)
+    folder = shutil.copytree(golden_bundle, tmp_path / "bundle")
+    hashed: list[str] = []
+    real = bundle_module.sha256
+    monkeypatch.setattr(bundle_module, "sha256", lambda path: hashed.append(path.name) or real(path))
+
+    def verify() -> list[str]:
+        hashed.clear()
+        Bundle.open(folder, Memory(tmp_path / "cache" / "memory.json")).part("unet")
+        return list(hashed)
+
+    weights = "openvino_model.bin"
+    assert verify() == ["openvino_model.xml", weights]
+    assert verify() == []
+    path = folder / "unet" / weights
+    content = path.read_bytes()
+    status = path.stat()
+    path.write_bytes(bytes([content[0] ^ 1]) + content[1:])
+    os.utime(path, ns=(status.st_atime_ns, status.st_mtime_ns))  # as old as before, on the face of it
+    with pytest.raises(BundleDamagedError, match="checksum"):
+        verify()
+    path.write_bytes(content)
+    assert verify() == [weights]
+    (tmp_path / "cache" / "memory.json").write_text("{ not JSON")
+    assert verify() == ["openvino_model.xml", weights]
+
+
+def test_a_memory_that_cannot_be_written_is_no_trouble(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    memory = Memory(tmp_path / "file" / "memory.json")
+    memory.put("a", 1.0)
+    assert memory.get("a") is None

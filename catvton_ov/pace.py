@@ -1,0 +1,109 @@
+"""How long a picture will take on this machine, and how long it still takes while it is made."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from catvton_ov.bundle import Manifest
+from catvton_ov.images import Size
+from catvton_ov.machine import cores
+from catvton_ov.memory import Memory
+from catvton_ov.options import TryOnOptions
+from catvton_ov.shortcuts import Pass, plan_passes
+
+SHALLOW = 0.15  # of a full pass, until this machine has shown its own; 0.11 to 0.25 was measured (docs/performance.md)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """Seconds."""
+
+    full: float  # a full pass
+    shallow: float  # a shallow one
+    rest: float  # all that is not denoising
+
+    def picture(self, plan: Sequence[tuple[Pass, ...]]) -> float:
+        """A whole picture."""
+        return self.rest + self.steps(plan)
+
+    def steps(self, plan: Sequence[tuple[Pass, ...]]) -> float:
+        """Some steps of a picture."""
+        return sum(self.full if each.full else self.shallow for step in plan for each in step)
+
+
+class Paces:
+    """What this machine has shown, by model, size and device; remembered between starts."""
+
+    def __init__(self, memory: Memory | None = None) -> None:
+        self._memory = memory or Memory()
+
+    def get(self, key: str) -> Pace | None:
+        """The pace of the last picture of this kind, if there was one."""
+        found = self._memory.get(f"pace {key}")
+        if isinstance(found, list) and len(found) == 3 and all(isinstance(each, int | float) for each in found):
+            return Pace(*found)
+        return None
+
+    def put(self, key: str, pace: Pace) -> None:
+        self._memory.put(f"pace {key}", [pace.full, pace.shallow, pace.rest])
+
+
+def pace_key(manifest: Manifest, size: Size, device: str, options: TryOnOptions) -> str:
+    """What decides the time of a pass on this machine."""
+    weights = manifest.files[manifest.parts["unet"].removesuffix(".xml") + ".bin"].sha256[:16]
+    return f"{weights} {size[0]}x{size[1]} {device} {cores()} {options.shortcuts.keys}"
+
+
+@dataclass
+class Clock:
+    """Says, step after step of one picture, how long the rest will take.
+
+    The first step of a process is slower, so only later ones count where there are any.
+    """
+
+    options: TryOnOptions
+    known: Pace | None = None  # what the machine has shown before
+    _full: list[float] = field(default_factory=list)
+    _shallow: list[float] = field(default_factory=list)
+    _done: int = 0
+
+    def __post_init__(self) -> None:
+        options = self.options
+        self.plan = plan_passes(options.steps, options.guidance_scale, options.shortcuts)
+
+    def before(self) -> float | None:
+        """Seconds of the whole picture, before it is begun; None on a machine that has shown nothing yet."""
+        return None if self.known is None else self.known.picture(self.plan)
+
+    def step(self, seconds: float) -> float:
+        """One more step is done, and took so long; returns the seconds that are left."""
+        passes = self.plan[self._done]
+        self._done += 1
+        full = sum(each.full for each in passes)
+        shallow = len(passes) - full
+        if full:
+            self._full.append((seconds - shallow * self._shallow_pass()) / full)
+        else:
+            self._shallow.append(seconds / shallow)
+        pace = self.pace(self.known.rest if self.known else 0.5 * self._full_pass())
+        return pace.steps(self.plan[self._done :]) + pace.rest
+
+    def pace(self, rest: float) -> Pace:
+        """What the steps so far have shown.
+
+        Args:
+            rest: seconds of all that is not denoising.
+        """
+        return Pace(self._full_pass(), self._shallow_pass(), rest)
+
+    def _full_pass(self) -> float:
+        if self._full[1:] or not self.known:
+            return statistics.median(self._full[1:] or self._full or [0.0])
+        return self.known.full
+
+    def _shallow_pass(self) -> float:
+        if self._shallow[1:] or (self._shallow and not self.known):
+            return statistics.median(self._shallow[1:] or self._shallow)
+        return self.known.shallow if self.known else SHALLOW * self._full_pass()

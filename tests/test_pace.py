@@ -1,0 +1,95 @@
+"""Estimates of time: from what this machine has shown, and from the steps of the picture that is being made."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from catvton_ov.machine import _cpu_quota, cores, quota_cores
+from catvton_ov.memory import Memory
+from catvton_ov.options import TryOnOptions, TryOnStep
+from catvton_ov.pace import Clock, Pace, Paces, pace_key
+from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.presets import PRESETS
+from catvton_ov.shortcuts import Shortcuts
+
+CACHED = TryOnOptions(steps=6, shortcuts=Shortcuts(cache_every=3, guided=(0, 0.5)))  # 3 full pairs' worth, see below
+
+
+def run(clock: Clock, full: float, shallow: float, first: float) -> list[float]:
+    """Step through a picture whose passes take these seconds, the first step some more; what is said to be left."""
+    left = []
+    for number, passes in enumerate(clock.plan):
+        seconds = sum(full if each.full else shallow for each in passes)
+        left.append(clock.step(seconds + (first if number == 0 else 0)))
+    return left
+
+
+def test_what_is_left_is_right_after_the_second_step() -> None:
+    clock = Clock(CACHED)
+    assert clock.before() is None
+    left = run(clock, full=8, shallow=1, first=2)
+    # Passes by step: 2 full, 2 shallow, 2 shallow, 1 full, 1 shallow, 1 shallow; half a pass for the rest.
+    true = [2 + 2 + 8 + 1 + 1, 2 + 8 + 1 + 1, 8 + 1 + 1, 1 + 1, 1, 0]
+    for said, denoising in list(zip(left, true, strict=True))[1:]:
+        assert said == pytest.approx(denoising + 4, rel=0.25)
+
+
+def test_a_known_machine_is_told_before_it_begins(tmp_path: Path) -> None:
+    paces = Paces(Memory(tmp_path / "memory.json"))
+    assert paces.get("model") is None
+    first = Clock(CACHED)
+    run(first, full=8, shallow=1, first=0)
+    paces.put("model", first.pace(rest=6))
+    known = Paces(Memory(tmp_path / "memory.json")).get("model")
+    assert known == Pace(8, 1, 6)
+    second = Clock(CACHED, known)
+    assert second.before() == 6 + 16 + 4 + 8 + 2
+    assert run(second, full=8, shallow=1, first=5)[1] == pytest.approx(6 + 12)
+    (tmp_path / "memory.json").write_text('{"pace model": "soon"}')
+    assert paces.get("model") is None
+
+
+def test_a_real_run_is_estimated(golden_bundle: Path) -> None:
+    """Not by much more than a busy machine's noise: the estimate's arithmetic is checked above."""
+    golden = Path(__file__).parent / "golden" / "tryon"
+    pictures = [Image.open(golden / f"{name}.png") for name in ("person", "garment", "mask")]
+    pipeline = TryOnPipeline.load(golden_bundle)
+    clock = Clock(PRESETS["fast"])
+    since, left = time.perf_counter(), []
+    for item in pipeline.steps(*pictures, clock.options):
+        if isinstance(item, TryOnStep):
+            left.append(clock.step(item.seconds))
+    whole = time.perf_counter() - since
+    assert 0 < left[1] < 2 * whole
+    assert left[-1] < left[1]
+
+
+def test_what_decides_the_pace_is_in_its_name(golden_bundle: Path) -> None:
+    manifest = TryOnPipeline.load(golden_bundle).bundle.manifest
+    options = TryOnOptions()
+    keys = {
+        pace_key(manifest, (64, 128), "CPU", options),
+        pace_key(manifest, (64, 128), "GPU", options),
+        pace_key(manifest, (128, 128), "CPU", options),
+        pace_key(manifest, (64, 128), "CPU", TryOnOptions(shortcuts=Shortcuts(keys="thinned"))),
+    }
+    assert len(keys) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "quota"), [("150000 100000\n", 1.5), ("max 100000\n", None), ("", None), ("1 0", None)]
+)
+def test_a_containers_quota(tmp_path: Path, text: str, quota: float | None) -> None:
+    path = tmp_path / "cpu.max"
+    path.write_text(text)
+    assert _cpu_quota(path) == quota
+    assert quota_cores(tmp_path / "nothing") is None
+    path.write_text("10000 100000")
+    assert quota_cores(path) == 1
+    path.write_text("99900000 100000")
+    assert quota_cores(path) is None
+    assert cores() >= 1
