@@ -92,7 +92,9 @@ def recipes() -> Mapping[str, TryOnOptions]:
     for every in (2, 3, 5):
         found[f"dpm 10, full every {every}"] = replace(few, steps=10, shortcuts=Shortcuts(cache_every=every))
     found["dpm 20, full every 2"] = replace(few, steps=20, shortcuts=Shortcuts(cache_every=2))
-    found["dpm 20, full every 4"] = replace(few, steps=20, shortcuts=Shortcuts(cache_every=4))
+    for steps, every, last in ((6, 2, 0.67), (8, 2, 0.75), (8, 3, 0.75), (10, 2, 0.7), (12, 2, 1.0), (12, 3, 1.0)):
+        shortcuts = Shortcuts(cache_every=every, guided=(0.0, last))
+        found[f"dpm {steps}, full every {every}, guided 0-{last:g}"] = replace(few, steps=steps, shortcuts=shortcuts)
     for keys in ("person-thinned", "thinned"):
         found[f"dpm 10, {keys}"] = replace(few, steps=10, shortcuts=Shortcuts(keys=keys))
     return found
