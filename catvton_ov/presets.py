@@ -19,11 +19,9 @@ PresetName = Literal["reference", "balanced", "fast"]
 PRESETS: Mapping[PresetName, TryOnOptions] = {
     # The paper's own recipe (section 4.1): nothing left out.
     "reference": TryOnOptions(steps=50, sampler="ddim", eta=1.0),
-    "balanced": TryOnOptions(
-        steps=12, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(guided=(0.0, 0.5))
-    ),
+    "balanced": TryOnOptions(steps=12, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=2)),
     "fast": TryOnOptions(
-        steps=10, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=2, guided=(0.0, 0.5))
+        steps=8, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=3, guided=(0.375, 1.0))
     ),
 }  # fmt: skip
 MANY_CORES = 8

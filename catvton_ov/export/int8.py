@@ -12,7 +12,6 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import openvino as ov
 from PIL import Image
 
@@ -28,14 +27,12 @@ from catvton_ov.export.calibration import (
 )
 from catvton_ov.export.extras import compress_extras
 from catvton_ov.export.options import QuantizationOptions
-from catvton_ov.export.quantize import compress, quantization_record, quantize_unet, write_model
+from catvton_ov.export.quantize import quantization_record, quantize_unet, write_model
+from catvton_ov.export.vae_int8 import Form, quantize_vae
 from catvton_ov.images import as_rgb, open_picture, to_array
 from catvton_ov.machine import this_machine
-from catvton_ov.metrics import psnr
 from catvton_ov.pipeline import TryOnPipeline
-from catvton_ov.runtime import Array, Network, Runtime, RuntimeOptions
-
-COMPRESSION_PRICE = 0.02  # dB of a VAE's reconstruction that 8-bit weights may cost; otherwise they stay float
+from catvton_ov.runtime import Runtime, RuntimeOptions
 
 
 def quantize_bundle(
@@ -87,10 +84,11 @@ def quantize_bundle(
                     say(f"Calibration sample {len(samples)}")
             record["calibration"]["samples"] = len(samples)
             pipeline.unet.release()
-            say("Compressing the VAE's weights")
+            say("Quantizing the VAE")
             size = calibration_sizes(options.calibration, pipeline)[0]
             pictures = [to_array(each) for pair in used[:2] for each in model_pictures(pipeline, pair, size)[:2]]
-            record["vae"] = _compress_vae(pipeline, runtime, pictures, folder)
+            forms: tuple[Form, ...] = ("int8", "weights") if options.recipe == "hybrid" else ("weights",)
+            record["vae"] = quantize_vae(bundle, runtime, pictures, folder, forms, overflow_fix)
             record["extras"] = compress_extras(bundle, runtime, [_photo(pair) for pair in used[:2]], folder)
             gc.collect()
             say("Quantizing the UNet")
@@ -116,38 +114,6 @@ def _calibration_record(pipeline: TryOnPipeline, used: Sequence[Pair], options: 
         "sizes": [list(size) for size in calibration_sizes(options.calibration, pipeline)],
         "pairs": [[pair.person.name, pair.garment.name, pair.mask.name] for pair in used],
     }
-
-
-def _compress_vae(pipeline: TryOnPipeline, runtime: Runtime, pictures: Sequence[Array], folder: Path) -> dict[str, Any]:
-    """Give both halves of the VAE 8-bit weights if pictures come through no worse; returns what was found.
-
-    Args:
-        pictures: (1, 3, H, W) in [-1, 1].
-        folder: the new bundle's.
-    """
-    bundle = pipeline.bundle
-    before = _reconstruction(pipeline.vae_encoder, pipeline.vae_decoder, pictures)
-    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-        paths = {part: Path(temporary) / bundle.manifest.parts[part] for part in ("vae_encoder", "vae_decoder")}
-        for part, xml in paths.items():
-            write_model(compress(_read(bundle, part)), xml)
-        encoder, decoder = (Network(runtime, lambda xml=xml: xml) for xml in paths.values())  # type: ignore[misc]
-        after = _reconstruction(encoder, decoder, pictures)
-        keep = before - after <= COMPRESSION_PRICE
-        if keep:
-            for part, xml in paths.items():
-                for suffix in (".xml", ".bin"):
-                    xml.with_suffix(suffix).replace((folder / bundle.manifest.parts[part]).with_suffix(suffix))
-    return {"compressed": keep, "psnr_float": round(before, 3), "psnr_compressed": round(after, 3)}
-
-
-def _reconstruction(encoder: Network, decoder: Network, pictures: Sequence[Array]) -> float:
-    """Mean PSNR of pictures after a VAE; its parts are released again."""
-    latents = [encoder(picture=picture) for picture in pictures]
-    encoder.release()
-    through = [decoder(latent=latent) for latent in latents]
-    decoder.release()
-    return float(np.mean([psnr(a, b, peak=2.0) for a, b in zip(through, pictures, strict=True)]))
 
 
 def _photo(pair: Pair) -> Image.Image:

@@ -9,7 +9,7 @@ So `hybrid`, the default, quantizes convolutions, stores MatMul weights in 8 bit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ def quantize_unet(model: ov.Model, recipe: Recipe, samples: Iterable[Sample], ov
     nncf.set_log_level(logging.WARNING)
     try:
         if recipe == "hybrid":
-            return _hybrid(model, list(samples), overflow_fix)
+            return quantize_convolutions(model, list(samples), overflow_fix)
         if recipe == "ptq":
             calibration = list(samples)
             return nncf.quantize(
@@ -62,11 +62,12 @@ def compress(model: ov.Model) -> ov.Model:
     return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
-def _hybrid(model: ov.Model, samples: list[Sample], overflow_fix: bool) -> ov.Model:
+def quantize_convolutions(model: ov.Model, samples: Sequence[Sample], overflow_fix: bool) -> ov.Model:
+    """INT8 convolutions, 8-bit weights of MatMuls, attention in float; as `quantize_unet` with the recipe "hybrid"."""
     compressed = nncf.compress_weights(
         model,
         mode=nncf.CompressWeightsMode.INT8_SYM,
-        ignored_scope=nncf.IgnoredScope(types=["Convolution"]),
+        ignored_scope=nncf.IgnoredScope(types=["Convolution"], validate=False),
     )
     kept = [op.get_friendly_name() for op in compressed.get_ops() if op.get_type_name() == "MatMul"]
     return nncf.quantize(
@@ -74,7 +75,7 @@ def _hybrid(model: ov.Model, samples: list[Sample], overflow_fix: bool) -> ov.Mo
         nncf.Dataset(samples),
         subset_size=len(samples),
         model_type=nncf.ModelType.TRANSFORMER,
-        ignored_scope=nncf.IgnoredScope(names=kept, types=["ScaledDotProductAttention"]),
+        ignored_scope=nncf.IgnoredScope(names=kept, types=["ScaledDotProductAttention"], validate=False),
         advanced_parameters=AdvancedQuantizationParameters(
             overflow_fix=OverflowFix.ENABLE if overflow_fix else OverflowFix.DISABLE,
             smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=-1),

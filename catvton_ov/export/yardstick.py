@@ -29,7 +29,7 @@ SHORT = CalibrationOptions(runs=1, steps=1, sizes=((128, 192),))
 def notebook_bundle(bundle: Bundle, out: Path, say: Callable[[str], None]) -> Path:
     """The same weights, quantized as the notebook does: NNCF's post-training quantization of all it finds.
 
-    An INT8 bundle's weights are brought back to float first. `out` is made if it does not exist yet.
+    The VAE is computed in float. An INT8 bundle is brought back to float first. `out` is made unless it exists.
 
     Raises:
         ExportError: it could not be quantized or written.
@@ -51,6 +51,8 @@ def notebook_bundle(bundle: Bundle, out: Path, say: Callable[[str], None]) -> Pa
                 shutil.copyfile(bundle.folder / name, folder / name)
         parts = {part: bundle.manifest.parts[part] for part in ("unet", "vae_encoder", "vae_decoder")}
         write_model(model, folder / parts["unet"])
+        for part in ("vae_encoder", "vae_decoder"):
+            write_model(float_again(ov.Core().read_model(bundle.part(part))), folder / parts[part])
         record = {"recipe": "ptq", "unet": dict(quantization_record(model))}
         manifest = replace(
             bundle.manifest, precision="int8", parts=parts, quantization=record, files=record_files(folder)

@@ -92,9 +92,15 @@ def recipes() -> Mapping[str, TryOnOptions]:
     for every in (2, 3, 5):
         found[f"dpm 10, full every {every}"] = replace(few, steps=10, shortcuts=Shortcuts(cache_every=every))
     found["dpm 20, full every 2"] = replace(few, steps=20, shortcuts=Shortcuts(cache_every=2))
-    for steps, every, last in ((6, 2, 0.67), (8, 2, 0.75), (8, 3, 0.75), (10, 2, 0.7), (12, 2, 1.0), (12, 3, 1.0)):
+    for steps, every, last in ((6, 2, 0.67), (8, 2, 0.75), (8, 3, 0.75), (10, 2, 0.7)):
         shortcuts = Shortcuts(cache_every=every, guided=(0.0, last))
         found[f"dpm {steps}, full every {every}, guided 0-{last:g}"] = replace(few, steps=steps, shortcuts=shortcuts)
+    for steps, every, first in ((6, 2, 0.34), (8, 3, 0.375), (8, 2, 0.25)):
+        shortcuts = Shortcuts(cache_every=every, guided=(first, 1.0))
+        found[f"dpm {steps}, full every {every}, guided {first:g}-1"] = replace(few, steps=steps, shortcuts=shortcuts)
+    for steps, every in ((6, 2), (6, 3), (8, 2), (8, 3), (8, 4), (12, 2), (12, 3)):
+        shortcuts = Shortcuts(cache_every=every)
+        found[f"dpm {steps}, full every {every}"] = replace(few, steps=steps, shortcuts=shortcuts)
     for keys in ("person-thinned", "thinned"):
         found[f"dpm 10, {keys}"] = replace(few, steps=10, shortcuts=Shortcuts(keys=keys))
     return found
