@@ -1,4 +1,4 @@
-"""The command line: `python -m catvton_ov try-on | mask | export | report | publish`."""
+"""The command line: `python -m catvton_ov try-on | mask | batch | export | report | publish`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm import tqdm
 
+from catvton_ov.batch import command as batch
 from catvton_ov.errors import ImageError, MaskError, TryOnError
 from catvton_ov.export import command as export
 from catvton_ov.export import publish_command as publish
@@ -57,6 +58,14 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_mask_arguments(masking)
     masking.set_defaults(run=run_mask)
+
+    batching = commands.add_parser(
+        "batch",
+        help="many try-ons in one run that can be stopped and resumed",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    batch.add_arguments(batching)
+    batching.set_defaults(run=batch.run)
 
     exporting = commands.add_parser("export", help="convert published checkpoints to a model bundle")
     export.add_arguments(exporting)

@@ -172,7 +172,15 @@ def modules_after(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["try-on", "--help"], ["export", "--help"], ["publish", "--help"], ["report", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["try-on", "--help"],
+        ["batch", "--help"],
+        ["export", "--help"],
+        ["publish", "--help"],
+        ["report", "--help"],
+    ],
 )
 def test_help_is_quick(command: list[str]) -> None:
     code = f"from catvton_ov.cli import main\ntry: main({command})\nexcept SystemExit as exit: assert not exit.code"
@@ -183,7 +191,10 @@ def test_help_is_quick(command: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "modules",
-    ["catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety", "app"],
+    [
+        "catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety, catvton_ov.batch.worker",
+        "app",
+    ],
     ids=["package", "app"],
 )
 def test_serving_imports_neither_torch_nor_what_needs_it(modules: str) -> None:
