@@ -1,4 +1,4 @@
-"""The command line: `python -m catvton_ov try-on | mask | batch | export | report | publish`."""
+"""The command line: `python -m catvton_ov try-on | mask | batch | evaluate | export | report | publish`."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 
 from catvton_ov.batch import command as batch
 from catvton_ov.errors import ImageError, MaskError, TryOnError
+from catvton_ov.evaluate import command as evaluate
 from catvton_ov.export import command as export
 from catvton_ov.export import publish_command as publish
 from catvton_ov.export import report_command as report
@@ -66,6 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     batch.add_arguments(batching)
     batching.set_defaults(run=batch.run)
+
+    evaluating = commands.add_parser("evaluate", help="measure results against the truth: SSIM, PSNR, LPIPS, FID, KID")
+    evaluate.add_arguments(evaluating)
+    evaluating.set_defaults(run=evaluate.run)
 
     exporting = commands.add_parser("export", help="convert published checkpoints to a model bundle")
     export.add_arguments(exporting)

@@ -18,7 +18,7 @@ from catvton_ov.pipeline import TryOnPipeline
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
-HEAVY = ("torch", "diffusers", "transformers", "nncf")
+HEAVY = ("torch", "diffusers", "transformers", "nncf", "torchmetrics", "ray")
 
 
 @pytest.fixture
@@ -192,7 +192,7 @@ def test_help_is_quick(command: list[str]) -> None:
 @pytest.mark.parametrize(
     "modules",
     [
-        "catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety, catvton_ov.batch.worker",
+        "catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety, catvton_ov.batch.worker, catvton_ov.evaluate.scores",
         "app",
     ],
     ids=["package", "app"],

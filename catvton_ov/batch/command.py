@@ -15,6 +15,7 @@ from tqdm import tqdm
 
 from catvton_ov.batch.datasets import DATASETS, PAIRINGS, read_dataset
 from catvton_ov.batch.pairs import Refused, Row, read_pairs
+from catvton_ov.errors import BatchError
 from catvton_ov.export.command import parse_size
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions
 from catvton_ov.samplers import SAMPLERS, SPACINGS
@@ -56,6 +57,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="keep the photo's own pixels around the mask (metrics differ by it)",
     )
     add = parser.add_argument_group("where it runs").add_argument
+    add("--engine", choices=("local", "ray"), default="local", help="ray needs requirements-ray.txt")
+    add("--address", metavar="HOST:PORT", help="of a Ray cluster; Ray is started on this machine if not given")
+    add("--workers", type=int, help="on Ray; as many as there are cores for if not given")
     add("--device", default="CPU", help="what OpenVINO lists")
     add("--threads", type=int, help="CPU threads of a worker, part of what a result is made with; all cores")
 
@@ -106,6 +110,8 @@ def _rows(args: argparse.Namespace) -> Iterable[Row | Refused]:
     if args.pairs is not None:
         return read_pairs(args.pairs, options, args.category)
     dataset, root = args.dataset
+    if dataset not in DATASETS:
+        raise BatchError(f"Unknown data set {dataset!r}; known are {', '.join(DATASETS)}.")
     return read_dataset(dataset, Path(root), args.pairing, options)
 
 
@@ -113,6 +119,10 @@ def _engine(args: argparse.Namespace, setting: Setting) -> Engine:
     from catvton_ov.batch.run import on_this_machine
     from catvton_ov.batch.worker import Worker
 
+    if args.engine == "ray":
+        from catvton_ov.batch.on_ray import Cluster, on_ray
+
+        return on_ray(args.model, setting, Cluster(args.address, args.workers))
     return on_this_machine(Worker(args.model, setting))
 
 
@@ -121,6 +131,7 @@ class _Voice:
 
     def __init__(self, as_json: bool) -> None:
         self._json = as_json
+        self._out = sys.stdout  # wherever an engine sends what it has to say
         self._made = self._left = 0
         self._start = time.monotonic()
 
@@ -169,4 +180,4 @@ class _Voice:
 
     def _tell(self, **event: Any) -> None:
         if self._json:
-            print(json.dumps(event), flush=True)
+            print(json.dumps(event), file=self._out, flush=True)
