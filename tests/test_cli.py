@@ -192,7 +192,8 @@ def test_help_is_quick(command: list[str]) -> None:
 @pytest.mark.parametrize(
     "modules",
     [
-        "catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety, catvton_ov.batch.worker, catvton_ov.evaluate.scores",
+        "catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety, "
+        "catvton_ov.batch.worker, catvton_ov.batch.on_ray, catvton_ov.evaluate.scores",
         "app",
     ],
     ids=["package", "app"],

@@ -143,7 +143,12 @@ class _Voice:
         self._left = todo
         self._start = time.monotonic()
         self._bar: tqdm[None] = tqdm(
-            total=todo + done, initial=done, unit="picture", desc="Trying on", disable=self._json or None
+            total=todo + done,
+            initial=done,
+            unit="picture",
+            desc="Trying on",
+            disable=self._json,
+            mininterval=0.1 if sys.stderr.isatty() else 60,  # a log of a night is to stay readable
         )
         self._tell(event="start", todo=todo, done_before=done)
         return self._bar
