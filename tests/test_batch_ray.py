@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import signal
@@ -13,10 +14,11 @@ from pathlib import Path
 import psutil
 import pytest
 
-from catvton_ov.batch.on_ray import Deal
+from catvton_ov.batch.on_ray import Cluster, Deal, on_ray
 from catvton_ov.batch.pairs import read_pairs
 from catvton_ov.batch.plan import Task, make_tasks
 from catvton_ov.batch.worker import setting_of
+from catvton_ov.errors import BatchError
 from catvton_ov.options import TryOnOptions
 from catvton_ov.sources import open_bundle
 from tests.test_batch import GARMENTS, PERSONS, ROOT, batch, command, pair, pictures, write
@@ -101,7 +103,19 @@ def test_a_task_that_costs_three_workers_is_skipped(tmp_path: Path) -> None:
     assert pictures(tmp_path / "out") == {}
 
 
-def test_no_workers_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_cannot_be_reached_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write(tmp_path / "pairs.csv", [pair("Ada", "upper-dots", mask=True)])
-    assert batch(table, tmp_path / "out", "--engine", "ray", "--workers", "0") == 1
-    assert capsys.readouterr().err.splitlines()[-1] == "error: There must be at least one worker; got 0."
+    for words, fault in (
+        (["--workers", "0"], "error: There must be at least one worker; got 0."),
+        (["--address", "127.0.0.1:1"], "error: No Ray cluster answers at 127.0.0.1:1: Connection refused."),
+    ):
+        assert batch(table, tmp_path / "out", "--engine", "ray", *words) == 1
+        assert capsys.readouterr().err.splitlines()[-1] == fault
+
+
+@pytest.mark.slow
+def test_workers_with_another_bundle_end_the_run(tmp_path: Path) -> None:
+    (task,) = tasks(tmp_path, 1)
+    other = dataclasses.replace(setting_of(open_bundle("paper_doll"), "CPU", 1), bundle="0" * 64)
+    with pytest.raises(BatchError, match="A worker has another model or another OpenVINO than this run"):
+        list(on_ray("paper_doll", other, Cluster(workers=1))([task]))

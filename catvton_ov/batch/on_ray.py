@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib
 import itertools
 import logging
+import socket
 import sys
 from collections import Counter, deque
 from collections.abc import Iterator, Sequence
@@ -177,6 +178,8 @@ class _Team:
 @contextmanager
 def _connected(cluster: Cluster, threads: int) -> Iterator[tuple[Any, int]]:
     """Ray, and the number of workers."""
+    if cluster.address:
+        _check_address(cluster.address)
     try:
         ray: Any = importlib.import_module("ray")
     except ImportError:
@@ -196,3 +199,14 @@ def _connected(cluster: Cluster, threads: int) -> Iterator[tuple[Any, int]]:
         yield ray, workers
     finally:
         ray.shutdown()
+
+
+def _check_address(address: str) -> None:
+    """Raise BatchError unless somebody listens at HOST:PORT; Ray itself would try for many minutes."""
+    host, _, port = address.rpartition(":")
+    if not port.isdigit():
+        return  # "auto"
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise BatchError(f"No Ray cluster answers at {address}: {error.strerror or error}.") from error
