@@ -191,7 +191,11 @@ def _connected(cluster: Cluster, threads: int) -> Iterator[tuple[Any, int]]:
             logging_level=logging.ERROR,
         )  # fmt: skip
     except (OSError, RuntimeError, ValueError) as error:
-        raise BatchError(f"Ray at {cluster.address or 'this machine'} cannot be used: {error}.") from error
+        hint = (
+            " If it asks for a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN here, too." if cluster.address else ""
+        )
+        reason = str(error).rstrip(".")
+        raise BatchError(f"Ray at {cluster.address or 'this machine'} cannot be used: {reason}.{hint}") from error
     try:
         workers = cluster.workers or int(ray.cluster_resources().get("CPU", 0) // threads)
         if workers < 1:
