@@ -1,4 +1,4 @@
-"""The command line: `python -m catvton_ov try-on | mask | export | report | publish | bench`."""
+"""The command line: `python -m catvton_ov try-on | mask | batch | evaluate | export | report | publish | bench`."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING
 from PIL import Image
 from tqdm import tqdm
 
+from catvton_ov.batch import command as batch
 from catvton_ov.bench import command as bench
 from catvton_ov.errors import ImageError, MaskError, TryOnError
+from catvton_ov.evaluate import command as evaluate
 from catvton_ov.export import command as export
 from catvton_ov.export import publish_command as publish
 from catvton_ov.export import report_command as report
@@ -59,6 +61,18 @@ def _parser() -> argparse.ArgumentParser:
     )
     add_mask_arguments(masking)
     masking.set_defaults(run=run_mask)
+
+    batching = commands.add_parser(
+        "batch",
+        help="many try-ons in one run that can be stopped and resumed",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
+    batch.add_arguments(batching)
+    batching.set_defaults(run=batch.run)
+
+    evaluating = commands.add_parser("evaluate", help="measure results against the truth: SSIM, PSNR, LPIPS, FID, KID")
+    evaluate.add_arguments(evaluating)
+    evaluating.set_defaults(run=evaluate.run)
 
     exporting = commands.add_parser("export", help="convert published checkpoints to a model bundle")
     export.add_arguments(exporting)

@@ -9,6 +9,7 @@
     │   ├── BundleNotFoundError
     │   └── BundleDamagedError
     ├── DeviceError           OpenVINO could not compile or run a part here
+    ├── BatchError            a table of pairs, a data set, a folder of results or a worker that cannot be used
     └── ExportError           published checkpoints that are not what they should be
 
 Messages are one sentence or two, say what was expected and what came, and are fit to be shown to the
@@ -52,6 +53,10 @@ class BundleDamagedError(BundleError):
 
 class DeviceError(TryOnError):
     """OpenVINO could not compile or run a part on the chosen device."""
+
+
+class BatchError(TryOnError):
+    """A table of pairs, a data set, a folder of results, or the workers of a batch run cannot be used."""
 
 
 class ExportError(TryOnError):

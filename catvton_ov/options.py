@@ -31,6 +31,7 @@ class TryOnOptions:
     size: tuple[int, int] | None = None  # (width, height) the model works at; None is the bundle's first
     framing: Framing = "whole"  # the part of the photo the model sees: all, around the mask, or the centre (reference)
     blur: int | None = None  # softness of the mask's edge in pixels at model size; None is the bundle's own
+    repaint: bool = True  # keep the photo's own pixels where the mask is black; False shows the model's everywhere
 
     def __post_init__(self) -> None:
         """Raises OptionsError for values no model can use; `steps` is checked by the sampler, `size` by the bundle."""

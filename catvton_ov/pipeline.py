@@ -38,6 +38,7 @@ Array = npt.NDArray[np.float32]
 Picture = Image.Image | npt.NDArray[np.uint8]
 DrawNoise = Callable[[tuple[int, ...]], Array]
 OnStep = Callable[[Array, Array, Array], None]
+Encode = Callable[[Array], Array]  # (1, 3, H, W) float32 in [-1, 1] -> its scaled latent (1, C, h, w)
 
 
 class Condition(NamedTuple):
@@ -96,6 +97,7 @@ class TryOnPipeline:
         mask: Image.Image,
         options: TryOnOptions | None = None,
         preview_every: int = 0,
+        encode: Encode | None = None,
     ) -> Iterator[TryOnStep | TryOnResult]:
         """Try the garment on: a `TryOnStep` after every denoising step, and the `TryOnResult` last.
 
@@ -107,6 +109,7 @@ class TryOnPipeline:
             mask: of the (upright) person photo's size; white is repainted.
             options: see `TryOnOptions`.
             preview_every: decode a preview every so many steps, each at the price of one VAE decoding; 0 for none.
+            encode: called instead of `encode` for the masked person and for the garment: what remembers latents.
 
         Raises:
             ImageError, MaskError, OptionsError: what cannot be used, before any work is done.
@@ -125,10 +128,11 @@ class TryOnPipeline:
             soft_mask = blur_mask(frame.cut_mask(photo_mask), blur)
             if np.asarray(soft_mask).max() < 128:
                 raise MaskError("The painted area is too small for the model to repaint; paint a larger one.")
+            blend = soft_mask if options.repaint else Image.new("L", size, 255)
             seen = frame.cut(photo)
             flat = fit_garment(as_rgb(garment, "photo of the garment"), size)
         with watch("encode"), self._compiling_unet(size, options.shortcuts):
-            condition = self._condition(seen, flat, soft_mask)
+            condition = self._condition(encode or self.encode, seen, flat, soft_mask)
         denoising = self._denoise(condition, sampler, options.guidance_scale, options.shortcuts, _unit_normal(seed))
         total = options.steps
         for number in range(1, total + 1):
@@ -138,12 +142,12 @@ class TryOnPipeline:
             preview = None
             if preview_every and number % preview_every == 0 and number < total:
                 with watch("preview"):
-                    preview = frame.paste_back(photo, to_picture(self._decode(clean)), soft_mask)
+                    preview = frame.paste_back(photo, to_picture(self._decode(clean)), blend)
             yield TryOnStep(number, total, watch.seconds["denoise"] - before, preview)
         with watch("decode"):
             picture = to_picture(self._decode(latents))
         with watch("paste"):
-            result = frame.paste_back(photo, picture, soft_mask)
+            result = frame.paste_back(photo, picture, blend)
         yield TryOnResult(result, seed, watch.seconds)
 
     def generate(
@@ -192,16 +196,22 @@ class TryOnPipeline:
             sizes = ", ".join(f"{w}x{h}" for w, h in (picture.size for picture in pictures))
             raise ImageError(f"person, garment and mask must have one size here; got {sizes}.")
         with self._compiling_unet(pictures[0].size, shortcuts):
-            condition = self._condition(*pictures)
+            condition = self._condition(self.encode, *pictures)
         *_, last = self._denoise(condition, moves, guidance_scale, shortcuts, noise, on_step)
         return self._decode(last.latents)
 
-    def _condition(self, person: Image.Image, garment: Image.Image, soft_mask: Image.Image) -> Condition:
+    def encode(self, picture: Array) -> Array:
+        """The scaled latent (1, C, h, w) of a picture (1, 3, H, W), float32 in [-1, 1]."""
+        return self.vae_encoder(picture=picture)
+
+    def _condition(
+        self, encode: Encode, person: Image.Image, garment: Image.Image, soft_mask: Image.Image
+    ) -> Condition:
         """Encode the masked person and the garment and join them along height (section 3.2 of the paper)."""
         mask = np.asarray(soft_mask)[None, None] >= 127.5
         masked_person = to_array(person) * ~mask
-        person_latent = self.vae_encoder(picture=masked_person)
-        garment_latent = self.vae_encoder(picture=to_array(garment))
+        person_latent = encode(masked_person)
+        garment_latent = encode(to_array(garment))
         stride = self.bundle.manifest.latent.downsample
         person_mask = mask[:, :, ::stride, ::stride].astype(np.float32)  # nearest by floor
         return Condition(

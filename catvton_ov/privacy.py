@@ -7,7 +7,7 @@ import sys
 
 
 def silence_telemetry() -> None:
-    """Turn off what OpenVINO, NNCF, Gradio and huggingface_hub would send on their own.
+    """Turn off what OpenVINO, NNCF, Gradio, huggingface_hub and Ray would send on their own.
 
     OpenVINO and NNCF import `openvino_telemetry` if they can and fall back to a stub of their own if
     they cannot, so it is made impossible to import; the others read environment variables.
@@ -16,3 +16,4 @@ def silence_telemetry() -> None:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+    os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

@@ -19,7 +19,7 @@ from catvton_ov.presets import default_preset, preset
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
-HEAVY = ("torch", "diffusers", "transformers", "nncf")
+HEAVY = ("torch", "diffusers", "transformers", "nncf", "torchmetrics", "ray")
 
 
 @pytest.fixture
@@ -174,7 +174,15 @@ def modules_after(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [["--help"], ["try-on", "--help"], ["export", "--help"], ["publish", "--help"], ["report", "--help"]]
+    "command",
+    [
+        ["--help"],
+        ["try-on", "--help"],
+        ["batch", "--help"],
+        ["export", "--help"],
+        ["publish", "--help"],
+        ["report", "--help"],
+    ],
 )
 def test_help_is_quick(command: list[str]) -> None:
     code = f"from catvton_ov.cli import main\ntry: main({command})\nexcept SystemExit as exit: assert not exit.code"
@@ -185,7 +193,11 @@ def test_help_is_quick(command: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "modules",
-    ["catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety", "app"],
+    [
+        "catvton_ov.pipeline, catvton_ov.cli, catvton_ov.masking.parsers, catvton_ov.safety, "
+        "catvton_ov.batch.worker, catvton_ov.batch.on_ray, catvton_ov.evaluate.scores",
+        "app",
+    ],
     ids=["package", "app"],
 )
 def test_serving_imports_neither_torch_nor_what_needs_it(modules: str) -> None:
