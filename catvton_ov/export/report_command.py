@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
             written.
     """
     from catvton_ov.export.calibration import calibration_pictures, held_back
-    from catvton_ov.export.report import make_report, render, write_report
+    from catvton_ov.export.report import make_report, write_report
+    from catvton_ov.export.report_table import render
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
