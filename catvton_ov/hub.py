@@ -10,15 +10,16 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import httpx2  # huggingface_hub speaks it, and lets its connection errors through
-from huggingface_hub import HfApi, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, RepoFile, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
     HFValidationError,
     LocalEntryNotFoundError,
+    RemoteEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
     RevisionResolutionError,
@@ -34,13 +35,15 @@ _BAD_TOKEN = "Invalid credentials in Authorization header"  # how the Hub puts i
 
 
 class HubId(NamedTuple):
-    """ "owner/name" or "owner/name@revision"."""
+    """ "owner/name" or "owner/name@revision"; a Space's begins with "spaces/" when it is printed."""
 
     repo: str
     revision: str | None
+    kind: Literal["model", "space"] = "model"
 
     def __str__(self) -> str:
-        return f"{self.repo}@{self.revision}" if self.revision else self.repo
+        name = self.repo if self.kind == "model" else f"spaces/{self.repo}"
+        return f"{name}@{self.revision}" if self.revision else name
 
     @classmethod
     def parse(cls, text: str) -> HubId | None:
@@ -137,7 +140,22 @@ def resolve(hub_id: HubId) -> HubId:
 
     No request is made for a full commit. Raises what `explained` explains.
     """
-    return HubId(hub_id.repo, HfApi().resolve_revision(hub_id.repo, revision=hub_id.revision).resolved)
+    found = HfApi().resolve_revision(hub_id.repo, revision=hub_id.revision, repo_type=hub_id.kind)
+    return hub_id._replace(revision=found.resolved)
+
+
+def list_files(pinned: HubId, folder: str) -> dict[str, int]:
+    """What lies below a folder of a commit: path within the repository -> bytes; nothing if there is no such folder.
+
+    Raises what `explained` explains.
+    """
+    try:
+        entries = HfApi().list_repo_tree(
+            pinned.repo, folder, recursive=True, revision=pinned.revision, repo_type=pinned.kind
+        )
+        return {entry.path: entry.size for entry in entries if isinstance(entry, RepoFile)}
+    except RemoteEntryNotFoundError:
+        return {}
 
 
 def download(pinned: HubId, name: str, on_bytes: Callable[[int], None] = lambda count: None) -> Path:
@@ -166,7 +184,7 @@ def download(pinned: HubId, name: str, on_bytes: Callable[[int], None] = lambda 
         def set_transfer_postfix_str(self, s: str = "", refresh: bool = True) -> None:
             """The rate of the same."""
 
-    return Path(hf_hub_download(pinned.repo, name, revision=pinned.revision, tqdm_class=Counter))
+    return Path(hf_hub_download(pinned.repo, name, revision=pinned.revision, repo_type=pinned.kind, tqdm_class=Counter))
 
 
 def remove_stale_partials(snapshot_folder: Path) -> None:

@@ -18,7 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import PurePosixPath
 from typing import Any
+from urllib.parse import unquote
 
 import yaml
 
@@ -107,7 +109,7 @@ REPO = r"((?:spaces/)?[^/]+/[^/]+)"
 API = r"/api/(models|spaces)/([^/]+/[^/]+)"
 ROUTES = [
     ("GET", API + r"(?:/revision/([^/]+))?", "info"),
-    ("GET", API + r"/tree/([^/]+)", "tree"),
+    ("GET", API + r"/tree/([^/]+)(?:/(.+))?", "tree"),
     ("GET", f"/{REPO}/resolve/([^/]+)/(.+)", "resolve"),
     ("GET", r"/cdn/([0-9a-f]+)/(.+)", "send_large"),
     ("GET", r"/api/xet-token", "xet_token"),
@@ -181,9 +183,19 @@ class Handler(BaseHTTPRequestHandler):
         siblings = [{"rfilename": path} for path in files]
         self.answer(200, {"id": name, "sha": commit, "siblings": siblings, "private": self.hub.repos[repo].private})
 
-    def tree(self, kind: str, name: str, revision: str) -> None:
+    def tree(self, kind: str, name: str, revision: str, folder: str | None) -> None:
+        """Always recursive."""
         _, files = self.files(name if kind == "models" else f"spaces/{name}", revision)
-        entries = []
+        below = f"{unquote(folder)}/" if folder else ""
+        files = {path: data for path, data in files.items() if path.startswith(below)}
+        if not files:
+            raise RefusedError(404, "EntryNotFound", f"{folder} does not exist on {revision}")
+        parents = {str(parent) for path in files for parent in PurePosixPath(path).parents} - {"."}
+        entries: list[dict[str, Any]] = [
+            {"type": "directory", "path": path, "size": 0, "oid": git_hash(path.encode())}
+            for path in sorted(parents)
+            if path.startswith(below)
+        ]
         for path, data in files.items():
             entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": git_hash(data)}
             if is_large(data):

@@ -7,28 +7,34 @@ import json
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
 import pytest
 from PIL import Image
 
-from catvton_ov.bundle import Bundle
+from catvton_ov.bundle import Bundle, read_manifest
 from catvton_ov.errors import ExportError
 from catvton_ov.export import vae_int8
 from catvton_ov.export.build import export_bundle
-from catvton_ov.export.calibration import Pair, Sample, collect, find_pairs, held_back
+from catvton_ov.export.calibration import Pair, Sample, collect, find_pairs, held_back, model_pictures
 from catvton_ov.export.int8 import quantize_bundle
 from catvton_ov.export.options import CalibrationOptions, ExportOptions, QuantizationOptions
 from catvton_ov.export.quantize import quantization_record, quantize_unet
 from catvton_ov.export.random_checkpoints import SCALES
-from catvton_ov.images import as_rgb, open_picture, to_array
+from catvton_ov.export.report import make_report
+from catvton_ov.export.report_table import render
+from catvton_ov.images import as_rgb, open_picture, to_array, to_picture
+from catvton_ov.masking.densepose import PARTS as DENSEPOSE
+from catvton_ov.metrics import ssim
 from catvton_ov.options import TryOnOptions
 from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.safety import SafetyChecker, notice_picture, open_checker
+from catvton_ov.shortcuts import Shortcuts
 from catvton_ov.sources import bundled_folder
 from tools.random_checkpoints import write_all
 
@@ -238,6 +244,44 @@ def test_a_bundle_brings_its_safety_checker_and_the_page_obeys_it(guarded_bundle
     unguarded = Engine([str(guarded_bundle)], safety=False)
     unguarded.pipeline(str(guarded_bundle), "CPU")
     assert unguarded.screened(photo, mask) is photo
+
+
+def test_a_full_report_prices_the_presets_and_tells_what_8_bit_weights_changed(guarded_bundle: Path) -> None:
+    (pair,) = pairs = find_pairs(EXAMPLES, seed=0)[:1]
+    content = make_report({"guarded": guarded_bundle}, None, pairs, "full", [(8, 8)])  # no size to time at
+
+    pipeline = TryOnPipeline.load(guarded_bundle)
+    person, garment, mask = model_pictures(pipeline, pair, (64, 64))
+
+    def made(steps: int, **choice: Any) -> np.ndarray:
+        """What a preset is said to do, written out."""
+        rng = np.random.default_rng(0)
+        made = pipeline.generate(
+            person, garment, mask, steps=steps, guidance_scale=2.5, eta=1.0,
+            noise=lambda shape: rng.standard_normal(shape, dtype=np.float32), **choice,
+        )  # fmt: skip
+        return np.asarray(to_picture(made), np.float64)
+
+    reference = made(50, sampler="ddim")
+    fast = made(10, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=2, guided=(0.0, 0.5)))
+    inside = np.asarray(mask) >= 128
+    assert 0 < inside.mean() < 1
+    assert [row["preset"] for row in content["presets"]] == ["balanced", "fast"]
+    row = content["presets"][1]
+    assert (row["bundle"], row["pairs"]) == ("guarded", 1)
+    for name, error in (("psnr", fast - reference), ("psnr_masked", (fast - reference)[inside])):
+        assert row[name] == pytest.approx(10 * np.log10(255**2 / np.mean(error**2)))
+    assert row["ssim"] == pytest.approx(ssim(fast, reference))
+
+    found = read_manifest(guarded_bundle).quantization["extras"]["safety_checker"]  # type: ignore[index]
+    assert content["extras"] == {"guarded": {"safety_checker": found}}
+    table = render(content)
+    assert f"| guarded | fast | {row['psnr']:.1f} | {row['psnr_masked']:.1f} | {row['ssim']:.4f} |" in table
+    assert f"scores change by {found['largest_score_change']:.4f} at most" in table
+    judged = {"compressed": False, "label_agreement": 0.87456}  # the parsers' networks exist in full size only
+    table = render({**content, "extras": {"guarded": dict.fromkeys(("schp_lip", *DENSEPOSE), judged)}})
+    for name in ("schp_lip", "densepose"):
+        assert table.count(f"| guarded | {name} | no | 87.46 % of labels agree |") == 1
 
 
 @pytest.mark.parametrize("flagged", [True, False])

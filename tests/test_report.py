@@ -15,7 +15,8 @@ from catvton_ov import cli
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import DeviceError
 from catvton_ov.export.calibration import find_pairs
-from catvton_ov.export.report import make_report, render
+from catvton_ov.export.report import make_report
+from catvton_ov.export.report_table import render
 from catvton_ov.machine import this_machine
 from catvton_ov.measure import Work, measure
 from catvton_ov.metrics import psnr, ssim
@@ -47,7 +48,8 @@ def test_a_report_compares_times_and_counts(golden_bundle: Path, tmp_path: Path)
         {"reference": golden_bundle, "same": bundle}, "reference", find_pairs(EXAMPLES, 0)[:2], "quick", [(64, 128)]
     )
     (quality,) = content["quality"]
-    assert (quality["psnr"], quality["pairs"], quality["steps"]) == (float("inf"), 2, 4)
+    assert (quality["psnr"], quality["psnr_masked"], quality["pairs"], quality["steps"]) == (*[float("inf")] * 2, 2, 4)
+    assert (content["presets"], content["extras"]) == ([], {})
     assert quality["ssim"] == pytest.approx(1)
     assert [row["relative"] for row in quality["noise_error"]] == [0, 0, 0, 0]
     assert [row["timestep"] for row in quality["noise_error"]] == [751, 501, 251, 1]

@@ -18,6 +18,7 @@ from catvton_ov.batch.pairs import Refused, Row, read_pairs
 from catvton_ov.errors import BatchError
 from catvton_ov.export.command import parse_size
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions
+from catvton_ov.presets import PRESETS, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED
 
@@ -42,11 +43,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
     add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of garments in rows without one")
     add = parser.add_argument_group("options of rows that do not say otherwise").add_argument
-    add("--steps", type=int, default=defaults.steps, help="denoising steps")
-    add("--guidance-scale", type=float, default=defaults.guidance_scale, help="how closely to follow the garment")
-    add("--sampler", choices=SAMPLERS, default=defaults.sampler, help="dpmpp_2m is made for few steps")
-    add("--eta", type=float, default=defaults.eta, help="ddim: noise drawn at every step, 0 to 1")
-    add("--spacing", choices=SPACINGS, help="of the timesteps; the model's own if not given")
+    # Not what suits this machine: the same command must make the same pictures on another one.
+    add("--preset", choices=tuple(PRESETS), default="balanced", help="between quality and time")
+    add("--steps", type=int, help="denoising steps; this and the next four: the preset's if not given")
+    add("--guidance-scale", type=float, help="how closely to follow the garment")
+    add("--sampler", choices=SAMPLERS, help="dpmpp_2m is made for few steps")
+    add("--eta", type=float, help="ddim: noise drawn at every step, 0 to 1")
+    add("--spacing", choices=SPACINGS, help="of the timesteps")
     add("--seed", type=int, default=0, help="0 to 4294967295")
     add("--size", type=parse_size, metavar="WxH", help="the model works at; the bundle's first if not given")
     add("--framing", choices=FRAMINGS, default=defaults.framing, help="the part of the photo the model sees")
@@ -103,8 +106,8 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(args: argparse.Namespace) -> Iterable[Row | Refused]:
-    options = TryOnOptions(
-        steps=args.steps, guidance_scale=args.guidance_scale, sampler=args.sampler, eta=args.eta,
+    options = preset(
+        args.preset, steps=args.steps, guidance_scale=args.guidance_scale, sampler=args.sampler, eta=args.eta,
         spacing=args.spacing, seed=args.seed, size=args.size, framing=args.framing, repaint=args.repaint,
     )  # fmt: skip
     if args.pairs is not None:

@@ -20,7 +20,7 @@ from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.masking.automask import auto_mask
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import open_parser
-from catvton_ov.options import TryOnOptions
+from catvton_ov.options import TryOnOptions, TryOnResult
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.sources import open_bundle
@@ -112,7 +112,8 @@ class Worker:
             mask = self._mask(person, order) if order.mask is None else _open(order.mask, "mask")
             garment = _open(order.garment, "photo of the garment")
             *_, result = self.pipeline.steps(person, garment, mask, order.options, encode=self._encode)
-            return Made(to_png(result.picture), dict(result.seconds))  # type: ignore[union-attr]
+            assert isinstance(result, TryOnResult)
+            return Made(to_png(result.picture), dict(result.seconds))
         except TryOnError as error:
             return str(error)
         except MemoryError:

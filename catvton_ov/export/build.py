@@ -7,7 +7,7 @@ import json
 import os
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,18 @@ from pydantic import TypeAdapter
 from catvton_ov.bundle import FORMAT_VERSION, MANIFEST, Latent, Manifest, Source, record_files
 from catvton_ov.errors import ExportError
 from catvton_ov.export import configs, convert
-from catvton_ov.export.calibration import calibration_folder, held_back
+from catvton_ov.export.authors_pictures import with_pictures
+from catvton_ov.export.calibration import calibration_pictures, held_back
 from catvton_ov.export.fetch import Fetched, fetch
 from catvton_ov.export.int8 import quantize_bundle
-from catvton_ov.export.options import CHECKPOINTS, CheckpointName, ExportOptions, Precision, StoredFloat
+from catvton_ov.export.options import (
+    CHECKPOINTS,
+    CalibrationOptions,
+    CheckpointName,
+    ExportOptions,
+    Precision,
+    StoredFloat,
+)
 from catvton_ov.export.parsers import FILES as PARSER_FILES
 from catvton_ov.export.parsers import convert_parsers, load_parsers
 from catvton_ov.export.report import make_report, write_report
@@ -76,10 +84,14 @@ def export_bundle(options: ExportOptions, progress: Callable[[str], None] | None
             places = {precision: Path(temporary) / precision / out.name for precision in _precisions(options)}
             floats = {precision: place for precision, place in places.items() if precision != "int8"}
             _export_float(options, floats, say)
+            plan = options.quantization.calibration
+            if options.precision == "int8" or options.report != "none":
+                made = floats["fp16" if "fp16" in floats else "fp32"]
+                plan = with_pictures(plan, options.catvton, made, Path(temporary) / "pictures", say)
             if options.precision == "int8":
-                quantize_bundle(floats["fp16"], places["int8"], options.quantization, say)
+                quantize_bundle(floats["fp16"], places["int8"], replace(options.quantization, calibration=plan), say)
             if options.report != "none":
-                _report(options, places, say)
+                _report(options, plan, places, say)
             places[options.precision].rename(out)
     except OSError as error:
         raise ExportError(f"{options.out} could not be written: {error}.") from error
@@ -92,10 +104,11 @@ def _precisions(options: ExportOptions) -> tuple[Precision, ...]:
     return ("fp32", *made) if options.report != "none" and "fp32" not in made else made
 
 
-def _report(options: ExportOptions, places: Mapping[Precision, Path], say: Callable[[str], None]) -> None:
+def _report(
+    options: ExportOptions, plan: CalibrationOptions, places: Mapping[Precision, Path], say: Callable[[str], None]
+) -> None:
     """Measure the bundles and write the report into the one asked for."""
-    plan = options.quantization.calibration
-    pairs = held_back(calibration_folder(places[options.precision], plan, say), plan)
+    pairs = held_back(calibration_pictures(places[options.precision], plan, say).folder, plan)
     write_report(places[options.precision], make_report(places, "fp32", pairs, options.report, progress=say))
 
 

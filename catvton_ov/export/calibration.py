@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,7 +22,7 @@ from catvton_ov.sources import bundled_folder
 
 Array = npt.NDArray[np.float32]
 Sample = dict[str, npt.NDArray[Any]]  # the UNet's inputs by name
-_PICTURES = (".jpg", ".jpeg", ".png", ".webp")
+PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
 @dataclass(frozen=True)
@@ -35,14 +35,30 @@ class Pair:
     category: str
 
 
-def calibration_folder(bundle: Path, options: CalibrationOptions, say: Callable[[str], None]) -> Path:
-    """Where the pictures are: the folder named, the bundle's own examples, else this repository's figures, said so."""
+class Pictures(NamedTuple):
+    """Where pictures are, laid out as `find_pairs` says, and where they came from."""
+
+    folder: Path
+    origin: str  # in words, without a path of this machine
+
+
+def calibration_pictures(
+    bundle: Path, options: CalibrationOptions, say: Callable[[str], None], because: str = ""
+) -> Pictures:
+    """The pictures of the folder named, the bundle's own examples, else this repository's figures, said so.
+
+    Args:
+        because: a sentence on why there is nothing better than the figures, for the warning.
+    """
     if options.folder is not None:
-        return options.folder
+        return Pictures(options.folder, options.origin or "a folder that was named")
     if (bundle / "examples" / "mask").is_dir():
-        return bundle / "examples"
-    say("Warning: calibrating on this repository's drawn figures; for photos, name a folder of photos (--calibration)")
-    return bundled_folder() / "examples"
+        return Pictures(bundle / "examples", "the bundle's examples")
+    say(
+        "Warning: calibrating on this repository's drawn figures; for photos, name a folder of photos (--calibration)"
+        + (f". {because}" if because else "")
+    )
+    return Pictures(bundled_folder() / "examples", "the drawn figures of CatVTON OpenVINO")
 
 
 def held_back(folder: Path, options: CalibrationOptions) -> list[Pair]:
@@ -144,4 +160,4 @@ def model_pictures(pipeline: TryOnPipeline, pair: Pair, size: Size) -> tuple[Ima
 
 
 def _pictures(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in _PICTURES)
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)

@@ -19,7 +19,8 @@ from catvton_ov.bundle import MANIFEST, Bundle, record_files
 from catvton_ov.errors import ExportError
 from catvton_ov.export.calibration import (
     Pair,
-    calibration_folder,
+    Pictures,
+    calibration_pictures,
     calibration_sizes,
     collect,
     find_pairs,
@@ -61,15 +62,15 @@ def quantize_bundle(
     pipeline = TryOnPipeline(bundle, runtime)
     if bundle.manifest.precision == "int8":
         raise ExportError(f"{source} is an INT8 bundle already; quantizing needs a float one.")
-    folder = calibration_folder(source, options.calibration, say)
-    used = find_pairs(folder, options.calibration.seed)[: options.calibration.runs]
+    pictures = calibration_pictures(source, options.calibration, say)
+    used = find_pairs(pictures.folder, options.calibration.seed)[: options.calibration.runs]
     machine = this_machine()
     overflow_fix = options.overflow_fix == "on" or (options.overflow_fix == "auto" and not machine.has_vnni)
     record: dict[str, Any] = {
         "recipe": options.recipe,
         "overflow_fix": overflow_fix,
         "machine": str(machine),
-        "calibration": _calibration_record(pipeline, used, options),
+        "calibration": _calibration_record(pipeline, pictures, used, options),
     }
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -86,9 +87,9 @@ def quantize_bundle(
             pipeline.unet.release()
             say("Quantizing the VAE")
             size = calibration_sizes(options.calibration, pipeline)[0]
-            pictures = [to_array(each) for pair in used[:2] for each in model_pictures(pipeline, pair, size)[:2]]
+            seen = [to_array(each) for pair in used[:2] for each in model_pictures(pipeline, pair, size)[:2]]
             forms: tuple[Form, ...] = ("int8", "weights") if options.recipe == "hybrid" else ("weights",)
-            record["vae"] = quantize_vae(bundle, runtime, pictures, folder, forms, overflow_fix)
+            record["vae"] = quantize_vae(bundle, runtime, seen, folder, forms, overflow_fix)
             record["extras"] = compress_extras(bundle, runtime, [_photo(pair) for pair in used[:2]], folder)
             gc.collect()
             say("Quantizing the UNet")
@@ -107,10 +108,13 @@ def quantize_bundle(
     return out
 
 
-def _calibration_record(pipeline: TryOnPipeline, used: Sequence[Pair], options: QuantizationOptions) -> dict[str, Any]:
+def _calibration_record(
+    pipeline: TryOnPipeline, pictures: Pictures, used: Sequence[Pair], options: QuantizationOptions
+) -> dict[str, Any]:
     plan = {key: value for key, value in asdict(options.calibration).items() if key != "folder"}
     return {
         **plan,
+        "origin": pictures.origin,
         "sizes": [list(size) for size in calibration_sizes(options.calibration, pipeline)],
         "pairs": [[pair.person.name, pair.garment.name, pair.mask.name] for pair in used],
     }

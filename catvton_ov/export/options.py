@@ -43,7 +43,8 @@ CHECKPOINTS: Mapping[CheckpointName, Checkpoint] = {
 class CalibrationOptions:
     """Which denoising runs of the unquantized model the quantizer learns ranges from."""
 
-    folder: Path | None = None  # pictures, laid out as a bundle's examples/; None: those of this repository
+    folder: Path | None = None  # pictures, laid out as a bundle's examples/; None: see calibration_pictures
+    origin: str | None = None  # of the pictures in the folder, for the record
     runs: int = 6  # each of another pair, category and noise
     steps: int = 8  # of each run
     held_back: int = 2  # pairs kept for the report

@@ -34,8 +34,9 @@ def run(args: argparse.Namespace) -> int:
         BundleError: a bundle cannot be used. ExportError: no pictures to compare with, or the report cannot be
             written.
     """
-    from catvton_ov.export.calibration import calibration_folder, held_back
-    from catvton_ov.export.report import make_report, render, write_report
+    from catvton_ov.export.calibration import calibration_pictures, held_back
+    from catvton_ov.export.report import make_report, write_report
+    from catvton_ov.export.report_table import render
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
@@ -44,7 +45,7 @@ def run(args: argparse.Namespace) -> int:
     if args.against is not None:
         bundles[f"{args.against.resolve().name} (against)"] = args.against
     plan = CalibrationOptions(folder=args.pictures)
-    pairs = held_back(calibration_folder(args.bundle, plan, say), plan)
+    pairs = held_back(calibration_pictures(args.bundle, plan, say).folder, plan)
     content = make_report(bundles, args.against and list(bundles)[1], pairs, args.kind, tuple(args.sizes or ()), say)
     try:
         write_report(args.bundle, content)

@@ -14,7 +14,7 @@ from openvino import opset13 as opset
 
 from catvton_ov.bundle import MANIFEST, Bundle, record_files
 from catvton_ov.export.build import export_bundle
-from catvton_ov.export.calibration import calibration_folder, collect, find_pairs
+from catvton_ov.export.calibration import calibration_pictures, collect, find_pairs
 from catvton_ov.export.int8 import quantize_bundle
 from catvton_ov.export.options import CalibrationOptions, ExportOptions, QuantizationOptions
 from catvton_ov.export.quantize import quantization_record, quantize_unet, write_model
@@ -38,7 +38,7 @@ def notebook_bundle(bundle: Bundle, out: Path, say: Callable[[str], None]) -> Pa
         return out
     say("Quantizing the UNet as the notebook does")
     pipeline = TryOnPipeline(bundle, Runtime(RuntimeOptions()))
-    pairs = find_pairs(calibration_folder(bundle.folder, SHORT, lambda line: None), SHORT.seed)
+    pairs = find_pairs(calibration_pictures(bundle.folder, SHORT, lambda line: None).folder, SHORT.seed)
     samples = list(collect(pipeline, pairs, SHORT))
     pipeline.unet.release()
     model = quantize_unet(float_again(ov.Core().read_model(bundle.part("unet"))), "ptq", samples, True)
