@@ -23,7 +23,8 @@ def served_page(folder: Path, *arguments: str, **environment: str) -> Iterator[s
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
     log = folder / "page.log"
-    env = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "HF_HUB_OFFLINE": "1", **environment}
+    env = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    env |= {"CATVTON_OV_JOBS_PER_MINUTE": "100000", **environment}  # tests are in a hurry
     with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, "app.py", "--port", str(port), *arguments],

@@ -17,11 +17,12 @@ from catvton_ov.masking.parsers import has_parser
 from catvton_ov.masking.show import picture_of_labels
 from catvton_ov.options import GARMENT_CATEGORIES, TryOnStep
 from catvton_ov.page import words
+from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.examples import Examples
 from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, readjusted
-from catvton_ov.page.values import given, options_of, shown_to_visitor
+from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, within
 
 log = logging.getLogger(__name__)
 CATEGORIES = ("upper", "lower", "overall")  # those that examples and the page's first choice know
@@ -44,8 +45,9 @@ class Update(NamedTuple):
 
 
 class Handlers:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, bounds: Bounds | None = None) -> None:
         self.engine = engine
+        self.bounds = bounds or Bounds()
 
     def examples(self, model: str) -> Examples:
         return Examples(self.engine.bundle(model), CATEGORIES)
@@ -87,7 +89,8 @@ class Handlers:
 
     def pick_person(self, model: str, event: gr.SelectData) -> tuple[None, str]:
         """An emptied editor and the name of the example person to put into it next."""
-        return None, self.examples(model).persons[event.index].stem
+        with shown_to_visitor():
+            return None, chosen(self.examples(model).persons, event).stem
 
     def show_person(self, model: str, category: str, name: str) -> EditorValue:
         return self.examples(model).person(name, category)
@@ -105,7 +108,8 @@ class Handlers:
     ) -> tuple[str, str, Any, Any]:
         """The garment, its category, and the mask for it when the category is another one than before."""
         examples = self.examples(model)
-        path = examples.garments[event.index]
+        with shown_to_visitor():
+            path = chosen(examples.garments, event)
         fitting = examples.category(path) or category
         if fitting == category:
             return str(path), category, gr.skip(), gr.skip()
@@ -207,7 +211,7 @@ class Handlers:
                 flat = cut_out(flat, parser, category)
             mask = Image.fromarray(painted.astype(np.uint8) * np.uint8(255))
             every = max(1, round(options.steps / 6)) if preview else 0
-            for item in pipeline.steps(person, flat, mask, options, preview_every=every):
+            for item in within(self.bounds.job_seconds, pipeline.steps(person, flat, mask, options, every)):
                 if isinstance(item, TryOnStep):
                     status = words.progress(f"Step {item.step} of {item.total}", item.step / item.total)
                     shown = {} if item.preview is None else {"picture": self.engine.screened(item.preview, mask)}

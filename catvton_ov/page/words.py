@@ -13,6 +13,9 @@ from catvton_ov.sources import BUNDLED, Download
 TITLE = "Virtual try-on"
 LEAD = "Choose a person and a garment, mark the clothes that should change, and press **Try on**."
 UNEXPECTED = "Something went wrong on the server; the photos were not kept. Try again, or choose other pictures."
+REFUSED = "That did not work"
+UNREADABLE = "What was sent could not be read. A picture may be missing, or deleted after its time: add it again."
+NO_EXAMPLE = "There is no such example."
 REAL_MODEL = "python app.py --model owner/name"
 CATEGORY = {
     "upper": "Upper body",
