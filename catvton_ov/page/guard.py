@@ -33,7 +33,7 @@ class GuardedBlocks(gr.Blocks):
         except gr.Error:
             raise
         except TryOnError as error:
-            raise gr.Error(str(error), title=words.REFUSED, print_exception=False) from None
+            raise gr.Error(words.sentence(error), title=words.REFUSED, print_exception=False) from None
         except Exception:
             raise gr.Error(words.UNREADABLE, title=words.REFUSED, print_exception=False) from None
 

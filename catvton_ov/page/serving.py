@@ -47,6 +47,7 @@ def serving(arguments: Sequence[str] | None = None) -> Serving:
     add("--no-safety-checker", action="store_true", default=env("CATVTON_OV_NO_SAFETY_CHECKER") == "1", help=no_checker)
     bounds = {
         "jobs_per_minute": (int, "try-ons that one visitor may start in a minute"),
+        "requests_per_minute": (int, "whatever one visitor may send in a minute"),
         "job_seconds": (float, "after which a try-on is stopped"),
         "waiting": (int, "visitors who may wait at once"),
         "keep_seconds": (float, "after which photos in the temporary folder are deleted"),

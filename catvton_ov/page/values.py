@@ -24,7 +24,7 @@ def shown_to_visitor() -> Iterator[None]:
     try:
         yield
     except TryOnError as error:
-        raise gr.Error(str(error), title=words.REFUSED, duration=None, print_exception=False) from error
+        raise gr.Error(words.sentence(error), title=words.REFUSED, duration=None, print_exception=False) from error
     except Exception as error:
         log.exception("a try-on failed")
         raise gr.Error(words.UNEXPECTED, title=words.REFUSED, print_exception=False) from error

@@ -47,6 +47,12 @@ def notice(bundle: Bundle, source: str) -> str:
     return f'<div class="notice">{text}</div>'
 
 
+def sentence(error: TryOnError) -> str:
+    """What an error says, however much of what was sent it repeats."""
+    text = str(error)
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-180:]}"
+
+
 def trouble(error: TryOnError) -> str:
     return f'<div class="notice trouble" role="alert">{html.escape(str(error))}</div>'
 
