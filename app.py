@@ -11,30 +11,33 @@ from typing import Any
 from catvton_ov.errors import TryOnError  # before gradio: importing catvton_ov turns telemetry off
 
 import gradio as gr  # isort: skip
+from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from catvton_ov.options import TryOnOptions
 from catvton_ov.page import words
-from catvton_ov.page.bounds import Bounds, Doorkeeper
+from catvton_ov.page.bounds import Doorkeeper
 from catvton_ov.page.cache import picture_cache
 from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.guard import GuardedBlocks
 from catvton_ov.page.handlers import CATEGORIES, Handlers
+from catvton_ov.page.health import announce, health_route
 from catvton_ov.page.layout import advanced_settings, garment_column, person_column, result_column, theme
 from catvton_ov.page.serving import Serving, serving
+from catvton_ov.page.tryon import TryOn
 from catvton_ov.sources import BUNDLED
 
-STYLE = Path(__file__).parent / "catvton_ov" / "page" / "style.css"
+PAGE = Path(__file__).parent / "catvton_ov" / "page"
 MODEL_JOBS = "model"  # one job at a time touches the model, whatever event it comes from
 ONE_JOB: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(engine: Engine, bounds: Bounds) -> gr.Blocks:
+def build(engine: Engine, how: Serving) -> gr.Blocks:
     """The page for an engine; a model is opened when a browser opens the page, and compiled by the first try-on."""
-    handlers = Handlers(engine, bounds)
-    defaults = TryOnOptions()
+    bounds, defaults = how.bounds, TryOnOptions()
+    handlers, trying = Handlers(engine), TryOn(engine, bounds, how.corner_mark, get_upload_folder())
     with GuardedBlocks(bounds, title=words.TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {words.TITLE}\n{words.LEAD}", elem_id="lead")
         notice = gr.HTML()
@@ -43,21 +46,22 @@ def build(engine: Engine, bounds: Bounds) -> gr.Blocks:
             garment = garment_column()
             result = result_column()
         advanced = advanced_settings(engine, defaults)
-        gr.Markdown(words.PRIVACY, elem_id="privacy")
+        gr.Markdown(words.privacy(bounds.keep_seconds, how.share), elem_id="privacy")
+        licence = gr.HTML(elem_id="licence")
         example = gr.State("")  # the name of the example person that was put into the editor last
         pending = gr.State(None)  # what is put into the editor next
+        shown = gr.State([])  # the settings of the results that are shown
         parsed = gr.State(None, time_to_live=round(bounds.keep_seconds))  # the label maps of the photo in the editor
         editor, category, model = person.editor, garment.category, advanced.model
 
         parsing = [person.find, person.adjusting, garment.more]  # of use where the model brings parsers
-        gr.on(
-            [page.load, model.change],
-            handlers.show_model,
-            model,
-            [notice, person.examples, garment.examples, editor, example, garment.picture, category, *parsing],
-            concurrency_limit=None,
-            **QUIET,
-        )
+        opening = [notice, person.examples, garment.examples, editor, example, garment.picture, category, licence]
+        opened = page.load(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
+        model.change(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
+        chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
+        told = [category, *chosen, *person.percents]  # what settings hold
+        opened.then(handlers.open_link, None, told, **QUIET)
+        result.load.upload(handlers.open_settings, result.load, told, **QUIET)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
         person.examples.select(handlers.pick_person, model, [editor, example], **QUIET).then(
             handlers.show_person, [model, category, example], editor, **QUIET
@@ -65,11 +69,12 @@ def build(engine: Engine, bounds: Bounds) -> gr.Blocks:
         masked = [model, category, example, editor, parsed, person.outlined, *person.percents]
         garment.examples.select(handlers.pick_garment, masked, [garment.picture, category, editor, parsed], **QUIET)
         category.input(handlers.change_category, masked, [editor, parsed], **QUIET)
-        masking = [editor, parsed, category, person.outlined, model, advanced.device]
-        finding = person.find.click(
+        masking = [editor, parsed, person.which, category, person.outlined, model, advanced.device]
+        finding = gr.on(
+            [person.find.click, person.which.input],
             handlers.press_auto_mask,
             [*masking, *person.percents],
-            [editor, pending, parsed, result.status],
+            [editor, pending, parsed, person.which, result.status],
             **ONE_JOB,
             **QUIET,
         )
@@ -77,25 +82,31 @@ def build(engine: Engine, bounds: Bounds) -> gr.Blocks:
         gr.on(
             [person.outlined.input, *(slider.change for slider in person.percents)],
             handlers.adjust_mask,
-            [*masking[:4], *person.percents],
+            [editor, parsed, category, person.outlined, *person.percents],
             [editor, parsed],
             trigger_mode="always_last",
             **QUIET,
         )
         person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
         garment.rare.input(handlers.show_categories, [garment.rare, category], category, api_visibility="private")
-        chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
+        views = [result.picture, result.before_after, result.together, result.variants]
         running = result.start.click(
-            handlers.press_try_on,
-            [*masking, garment.picture, garment.worn, *chosen, advanced.preview, *person.percents],
-            [result.picture, result.before_after, result.status, advanced.seed, editor, parsed],
+            trying.press,
+            [*masking, garment.picture, garment.worn, result.count, *chosen, advanced.preview, *person.percents],
+            [*views, result.status, advanced.seed, result.settings, result.link, shown, editor, parsed],
+            show_progress="minimal",  # the place in the queue, and how long it may take
+            show_progress_on=result.status,
+            api_visibility="private",
             **ONE_JOB,
+        )
+        result.variants.select(
+            trying.pick_variant,
+            [result.variants, result.before_after, shown],
+            [result.picture, result.before_after, advanced.seed, result.settings, result.link],
             **QUIET,
         )
-        result.cancel.click(
-            handlers.cancelled, None, result.status, cancels=[running, finding], api_visibility="private"
-        )
-        _endpoints(Endpoints(engine, bounds), defaults)
+        result.cancel.click(trying.cancelled, None, result.status, cancels=[running, finding], **QUIET)
+        _endpoints(Endpoints(engine, bounds, how.corner_mark), defaults)
     return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 
 
@@ -131,27 +142,30 @@ def main() -> int:
     if BUNDLED in engine.sources:
         print(f"Serving {BUNDLED}, a demonstration model for drawn figures. For photos: {words.REAL_MODEL}")
     engine.opening(engine.sources[0])  # begins, and fetches what has to be fetched, before anybody comes
+    announce(engine, how.safety_checker)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the pictures' folder goes too
     with picture_cache(how.bounds.keep_seconds):
-        launch(build(engine, how.bounds), how)
+        launch(build(engine, how), engine, how)
     return 0
 
 
-def launch(page: gr.Blocks, how: Serving) -> None:
+def launch(page: gr.Blocks, engine: Engine, how: Serving) -> None:
     """Serve until the program is ended."""
     jobs = {index: function for index, function in page.fns.items() if function.concurrency_id == MODEL_JOBS}
     names = [str(function.api_name) for function in jobs.values() if function.api_visibility == "public"]
+    doorkeeper = Middleware(Doorkeeper, bounds=how.bounds, jobs=list(jobs), names=names)
     page.launch(
         server_name=how.host,
         server_port=how.port,
         share=how.share,
         auth=how.auth,
         theme=theme(),
-        css_paths=STYLE,
+        css_paths=PAGE / "style.css",
+        head=f"<script>{(PAGE / 'page.js').read_text()}</script>",
         max_file_size=how.bounds.request_bytes,
         state_session_capacity=how.bounds.sessions,
-        app_kwargs={"middleware": [Middleware(Doorkeeper, bounds=how.bounds, jobs=list(jobs), names=names)]},
+        app_kwargs={"middleware": [doorkeeper], "routes": [health_route(engine)]},
         show_error=False,
         enable_monitoring=False,
         run_history=False,

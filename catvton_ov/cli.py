@@ -8,17 +8,19 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 from tqdm import tqdm
 
-from catvton_ov.errors import ImageError, MaskError, TryOnError
+from catvton_ov.errors import ImageError, MaskError, OptionsError, TryOnError
 from catvton_ov.export import command as export
 from catvton_ov.export import publish_command as publish
 from catvton_ov.export import report_command as report
 from catvton_ov.images import as_rgb, open_picture
+from catvton_ov.marking import marked, png_info
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions, TryOnStep
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED, open_bundle
@@ -29,9 +31,13 @@ if TYPE_CHECKING:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; returns the exit code: 0, 1 for what the error tree knows, 130 when interrupted."""
-    args = _parser().parse_args(arguments)
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    parser, try_on = _parser()
+    args = parser.parse_args(arguments)
     try:
+        if getattr(args, "settings", None) is not None:  # they stand in for defaults: what is given counts more
+            try_on.set_defaults(**_settings(args.settings))
+            args = parser.parse_args(arguments)
         code: int = args.run(args)
         return code
     except TryOnError as error:
@@ -42,7 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
 
 
-def _parser() -> argparse.ArgumentParser:
+def _parser() -> tuple[argparse.ArgumentParser, argparse.ArgumentParser]:
+    """The whole, and the part that is for `try-on`."""
     parser = argparse.ArgumentParser(prog="python -m catvton_ov", description="Virtual try-on: CatVTON on OpenVINO.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
@@ -69,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     reporting = commands.add_parser("report", help="measure a bundle: size, speed, and how far from another one it is")
     report.add_arguments(reporting)
     reporting.set_defaults(run=report.run)
-    return parser
+    return parser, try_on
 
 
 def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
@@ -82,6 +89,7 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--mask", metavar="FILE", type=Path, help="white is repainted; of the photo's size; the auto-mask if not given")
     add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of the garment, for the auto-mask")
     add("--out", metavar="FILE.png", type=Path, required=True, help="where the result is written")
+    add("--settings", metavar="FILE.json", type=Path, help="as the page gives them with a result; options count more")
     add("--steps", type=int, default=defaults.steps, help="denoising steps")
     add("--guidance-scale", type=float, default=defaults.guidance_scale, help="how closely to follow the garment")
     add("--sampler", choices=SAMPLERS, default=defaults.sampler, help="dpmpp_2m is made for few steps")
@@ -93,6 +101,21 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--device", default="CPU", help="what OpenVINO lists, or AUTO")
     add("--threads", type=int, help="CPU threads; OpenVINO's choice if not given")
     add("--cache-dir", type=Path, help="keeps compiled models between runs; none are kept if not given")
+    parser.set_defaults(adjustment=None, blur=defaults.blur)  # which only settings bring
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    """The values in a file of settings, by the names of the command's own."""
+    from catvton_ov.settings import TryOnSettings
+
+    try:
+        settings = TryOnSettings.from_json(path.read_bytes())
+    except OSError as error:
+        raise OptionsError(f"The settings {path} cannot be read: {error.strerror or error}.") from None
+    if settings.painted:
+        print("The mask of these settings was painted by hand: give it with --mask.", file=sys.stderr)
+    options = {item.name: getattr(settings.options, item.name) for item in fields(settings.options)}
+    return {**options, "category": settings.category, "adjustment": settings.adjustment}
 
 
 def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
@@ -145,7 +168,7 @@ def run_try_on(args: argparse.Namespace) -> int:
 
     options = TryOnOptions(
         steps=args.steps, guidance_scale=args.guidance_scale, sampler=args.sampler, eta=args.eta,
-        spacing=args.spacing, seed=args.seed, size=args.size, framing=args.framing,
+        spacing=args.spacing, seed=args.seed, size=args.size, framing=args.framing, blur=args.blur,
     )  # fmt: skip
     _check_png(args.out, "--out")
     person = open_picture(args.person, "photo of the person")
@@ -154,7 +177,7 @@ def run_try_on(args: argparse.Namespace) -> int:
         mask = open_picture(args.mask, "mask")
     else:
         person = as_rgb(person, "photo of the person")
-        mask = auto_mask(_parse(person, args.model, args.device), args.category)
+        mask = auto_mask(_parse(person, args.model, args.device), args.category, args.adjustment)
     pipeline = TryOnPipeline.load(args.model, args.device, threads=args.threads, cache_dir=args.cache_dir)
     print(f"{pipeline.bundle.manifest.name}: {pipeline.bundle.manifest.notice}", file=sys.stderr)
     with tqdm(total=options.steps, unit="step", desc="Trying on") as bar:
@@ -163,7 +186,7 @@ def run_try_on(args: argparse.Namespace) -> int:
                 bar.update()
             else:
                 result = item
-    _write(result.picture, args.out)
+    _write(marked(result.picture), args.out)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
     print(f"{args.out}  seed {result.seed}  seconds: {seconds}")
     return 0
@@ -186,12 +209,12 @@ def _write(picture: Image.Image, path: Path) -> None:
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG without metadata, whole or not at all."""
+    """Write a PNG without metadata but the mark of a result, whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            picture.save(stream, format="PNG")
+            picture.save(stream, format="PNG", pnginfo=png_info(picture))
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:

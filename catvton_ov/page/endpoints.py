@@ -6,6 +6,7 @@ from PIL import Image
 
 from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.images import as_mask, as_rgb, open_picture
+from catvton_ov.marking import marked
 from catvton_ov.masking import CATEGORIES
 from catvton_ov.masking.automask import MaskAdjustment, auto_mask
 from catvton_ov.options import TryOnOptions, TryOnResult
@@ -18,9 +19,10 @@ from catvton_ov.page.values import given, number, options_of, shown_to_visitor, 
 class Endpoints:
     """The first of the page's models, on its device."""
 
-    def __init__(self, engine: Engine, bounds: Bounds) -> None:
+    def __init__(self, engine: Engine, bounds: Bounds, corner_mark: bool) -> None:
         self.engine = engine
         self.bounds = bounds
+        self.corner_mark = corner_mark
 
     def try_on_files(
         self,
@@ -58,6 +60,7 @@ class Endpoints:
             *_, result = within(self.bounds.job_seconds, pipeline.steps(photo, flat, painted, options))
             assert isinstance(result, TryOnResult)
             picture = self.engine.screened(result.picture, as_mask(painted, result.picture.size))
+            picture = marked(picture, self.corner_mark)
             return picture, result.seed, {name: round(value, 3) for name, value in result.seconds.items()}
 
     def mask_file(

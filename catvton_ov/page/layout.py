@@ -14,6 +14,7 @@ from catvton_ov.page.editor import PAINT, PAINT_ALPHA
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.guard import bound_editor
 from catvton_ov.page.handlers import CATEGORIES
+from catvton_ov.page.tryon import MOST_VARIANTS
 from catvton_ov.samplers import SAMPLERS
 
 
@@ -23,6 +24,7 @@ class Person:
 
     editor: gr.ImageEditor
     find: gr.Button
+    which: gr.Radio  # of several persons, the largest is 0
     adjusting: gr.Accordion
     percents: list[gr.Slider]  # the fields of MaskAdjustment, in its order
     outlined: gr.Checkbox
@@ -45,9 +47,15 @@ class Garment:
 class Result:
     picture: gr.Image
     before_after: gr.ImageSlider
+    together: gr.Gallery  # photo, garment, what was repainted, result
     status: gr.HTML
     start: gr.Button
     cancel: gr.Button
+    count: gr.Radio  # of variants
+    variants: gr.Gallery
+    settings: gr.DownloadButton
+    load: gr.UploadButton
+    link: gr.HTML
 
 
 @dataclass(frozen=True)
@@ -79,6 +87,7 @@ def person_column(bounds: Bounds) -> Person:
         bound_editor(editor, bounds)
         with gr.Row():
             find = gr.Button("Mask the clothes for me", elem_id="auto-mask", visible=False)
+        which = gr.Radio([(words.PERSON[0], 0)], value=0, label="Whose clothes", elem_id="which", visible=False)
         with gr.Accordion("Adjust the mask", open=False, visible=False, elem_id="adjust") as adjusting:
             gr.Markdown(words.ADJUST_HINT, elem_classes="caption")
             percents = [
@@ -97,13 +106,14 @@ def person_column(bounds: Bounds) -> Person:
                 )
         gr.Markdown("Example persons", elem_classes="caption")
         examples = gr.Gallery(**_strip("Example persons"), elem_id="persons")
-    return Person(editor, find, adjusting, percents, outlined, curious, labels, examples)
+    return Person(editor, find, which, adjusting, percents, outlined, curious, labels, examples)
 
 
 def garment_column() -> Garment:
     with gr.Column(min_width=260):
         picture = gr.Image(
             label="Garment",
+            alt_text="The garment to try on",
             elem_id="garment",
             type="filepath",
             image_mode=None,
@@ -143,23 +153,46 @@ def result_column() -> Result:
                 before_after = gr.ImageSlider(
                     show_label=False,
                     elem_id="slider",
-                    type="pil",
+                    type="filepath",
                     format="png",
                     buttons=["fullscreen"],
                     interactive=False,
                     height=470,
                 )
+            with gr.Tab("All together"):
+                together = gr.Gallery(
+                    show_label=False,
+                    elem_id="together",
+                    format="png",
+                    columns=2,
+                    height=470,
+                    object_fit="contain",
+                    buttons=["download", "fullscreen"],
+                    interactive=False,
+                )
         status = gr.HTML(words.progress("Ready", 0), elem_id="status")
         with gr.Row():
             start = gr.Button("Try on", variant="primary", elem_id="try-on", scale=3)
             cancel = gr.Button("Cancel", elem_id="cancel", scale=1, min_width=90)
-    return Result(picture, before_after, status, start, cancel)
+        gr.Markdown(words.CONSENT, elem_classes="caption")
+        gr.HTML(words.PHOTO_NOTE, elem_id="photo-note")
+        count = gr.Radio(
+            list(range(1, MOST_VARIANTS + 1)), value=1, label="Variants", info=words.VARIANTS_HINT, elem_id="count"
+        )
+        variants = gr.Gallery(**_strip("Variants"), elem_id="variants", visible=False)
+        with gr.Row():
+            settings = gr.DownloadButton("Settings (JSON)", elem_id="settings", size="sm", interactive=False)
+            load = gr.UploadButton(
+                "Use settings of a file", elem_id="load", size="sm", file_types=[".json"], type="binary"
+            )
+        link = gr.HTML(elem_id="link")
+    return Result(picture, before_after, together, status, start, cancel, count, variants, settings, load, link)
 
 
 def advanced_settings(engine: Engine, defaults: TryOnOptions) -> Advanced:
     with gr.Accordion("Advanced settings", open=False, elem_id="advanced"):
         with gr.Row():
-            steps = gr.Slider(1, 100, defaults.steps, step=1, label="Quality", info=words.STEPS_HINT)
+            steps = gr.Slider(1, 100, defaults.steps, step=1, label="Quality", info=words.STEPS_HINT, elem_id="steps")
             guidance = gr.Slider(
                 0, 6, defaults.guidance_scale, step=0.1, label=words.GUIDANCE, info=words.GUIDANCE_HINT
             )

@@ -47,6 +47,7 @@ class Parsed:
 
     digest: str  # of the photo
     maps: LabelMaps
+    person: int = 0  # whose maps these are, the largest is 0
     mask: Area | None = None  # the mask that was last put into the editor
 
     def of(self, photo: Image.Image) -> bool:
@@ -57,17 +58,23 @@ def digest(photo: Image.Image) -> str:
     return hashlib.sha256(repr(photo.size).encode() + photo.convert("RGB").tobytes()).hexdigest()
 
 
-def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None) -> Parsed:
-    """The label maps of a photo, from memory if they are of this photo.
+def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None, person: int = 0) -> Parsed:
+    """The label maps of a photo, from memory if they are of this photo and person.
+
+    Args:
+        person: whose, the largest is 0; counts only where the photo is known already, since persons are not numbered
+            before they were found.
 
     Raises:
         MaskError: there is no parser. ImageError, BundleDamagedError, DeviceError: see Parser.
     """
-    if parsed is not None and parsed.of(photo):
+    known = parsed is not None and parsed.of(photo)
+    person = person if known else 0
+    if parsed is not None and known and parsed.person == person:
         return parsed
     if parser is None:
         raise MaskError(NO_PARSER)
-    return Parsed(digest(photo), parser(photo.convert("RGB")))
+    return Parsed(digest(photo), parser(photo.convert("RGB"), person), person)
 
 
 def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[EditorValue, Parsed]:
@@ -92,6 +99,13 @@ def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) ->
     if photo is None or parsed is None or parsed.mask is None or not parsed.of(photo):
         return gr.skip(), gr.skip()
     return put_mask(editor, parsed, wish)
+
+
+def was_corrected(photo: Image.Image, painted: Area, parsed: Parsed | None) -> bool:
+    """Whether what is painted is anything else than the auto-mask alone."""
+    if parsed is None or parsed.mask is None or not parsed.of(photo) or parsed.mask.shape != painted.shape:
+        return True
+    return not np.array_equal(parsed.mask, painted)
 
 
 def cut_out(garment: Image.Image, parser: Parser | None, category: str) -> Image.Image:

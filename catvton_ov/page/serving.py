@@ -25,6 +25,7 @@ class Serving:
     auth: tuple[str, str] | None  # user and password
     cache_dir: Path | None  # keeps compiled models
     safety_checker: bool
+    corner_mark: bool  # "AI" in a corner of every result
     bounds: Bounds
 
 
@@ -45,6 +46,9 @@ def serving(arguments: Sequence[str] | None = None) -> Serving:
     add("--cache-dir", type=Path, default=env("CATVTON_OV_CACHE_DIR"), help="keeps compiled models between starts")
     no_checker = "do not use the model's safety checker, if it brings one"
     add("--no-safety-checker", action="store_true", default=env("CATVTON_OV_NO_SAFETY_CHECKER") == "1", help=no_checker)
+    corner_help = "write AI into a corner of every result (on a Space it is, unless --no-corner-mark is given)"
+    corner = env("CATVTON_OV_CORNER_MARK", "1" if env("SYSTEM") == "spaces" else "0") == "1"
+    add("--corner-mark", action=argparse.BooleanOptionalAction, default=corner, help=corner_help)
     bounds = {
         "jobs_per_minute": (int, "try-ons that one visitor may start in a minute"),
         "requests_per_minute": (int, "whatever one visitor may send in a minute"),
@@ -72,5 +76,6 @@ def serving(arguments: Sequence[str] | None = None) -> Serving:
         auth=(user, password) if args.auth else None,
         cache_dir=args.cache_dir,
         safety_checker=not args.no_safety_checker,
+        corner_mark=args.corner_mark,
         bounds=limits,
     )
