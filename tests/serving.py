@@ -18,6 +18,13 @@ ROOT = Path(__file__).resolve().parent.parent
 @contextmanager
 def served_page(folder: Path, *arguments: str, **environment: str) -> Iterator[str]:
     """Serve `python app.py ARGUMENTS`; gives its address. Gradio's cache and the log are kept in `folder`."""
+    with served_process(folder, *arguments, **environment) as (url, _):
+        yield url
+
+
+@contextmanager
+def served_process(folder: Path, *arguments: str, **environment: str) -> Iterator[tuple[str, int]]:
+    """The same, with the process's id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -44,7 +51,7 @@ def served_page(folder: Path, *arguments: str, **environment: str) -> Iterator[s
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(f"the page did not start:\n{log.read_text()}") from None
                 time.sleep(0.2)
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait(timeout=30)

@@ -50,7 +50,7 @@ class GuardedBlocks(gr.Blocks):
         for part in parts:
             if isinstance(part, bytes):
                 check_file(BytesIO(part), "photo of the person", self.bounds.editor_pixels)
-            elif isinstance(part, str) and _is_within(part, editor.GRADIO_CACHE):  # Gradio refuses any other
+            elif isinstance(part, str) and _is_file_within(part, editor.GRADIO_CACHE):  # Gradio refuses any other
                 check_file(part, "photo of the person", self.bounds.editor_pixels)
 
 
@@ -82,5 +82,5 @@ def _draft_bytes(draft: EditorDataBlobs) -> int:
     return 1000 + sum(len(part) for part in parts if isinstance(part, bytes))
 
 
-def _is_within(path: str, folder: str) -> bool:
-    return Path(path).resolve().is_relative_to(Path(folder).resolve())
+def _is_file_within(path: str, folder: str) -> bool:
+    return Path(path).resolve().is_relative_to(Path(folder).resolve()) and Path(path).is_file()
