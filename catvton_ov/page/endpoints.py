@@ -19,9 +19,9 @@ from catvton_ov.page.values import given, number, options_of, shown_to_visitor, 
 class Endpoints:
     """The first of the page's models, on its device."""
 
-    def __init__(self, engine: Engine, bounds: Bounds, corner_mark: bool) -> None:
+    def __init__(self, engine: Engine, bounds: Bounds | None = None, corner_mark: bool = False) -> None:
         self.engine = engine
-        self.bounds = bounds
+        self.bounds = bounds or Bounds()
         self.corner_mark = corner_mark
 
     def try_on_files(

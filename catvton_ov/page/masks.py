@@ -86,7 +86,7 @@ def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[Ed
     photo, painted = photo_and_paint(editor)
     mask = np.asarray(auto_mask(parsed.maps, wish.category, wish.adjustment)) > 0
     shown = mask
-    if parsed.mask is not None:
+    if parsed.mask is not None and painted.any():  # where all is gone, a mask is wanted, not what was erased
         shown = (mask | (painted & ~parsed.mask)) & ~(parsed.mask & ~painted)
     outline = protected_outline(parsed.maps) if wish.outlined else None
     layer = Image.fromarray(shown.astype(np.uint8) * np.uint8(255))
@@ -94,9 +94,11 @@ def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[Ed
 
 
 def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) -> tuple[Any, Any]:
-    """The editor after a slider or the category moved: nothing changes where the mask is all the visitor's own."""
+    """The editor after a slider or the category moved: nothing changes where the mask is all the visitor's own, or gone."""
     photo = (editor or {}).get("background")
     if photo is None or parsed is None or parsed.mask is None or not parsed.of(photo):
+        return gr.skip(), gr.skip()
+    if not photo_and_paint(editor)[1].any():
         return gr.skip(), gr.skip()
     return put_mask(editor, parsed, wish)
 
