@@ -23,12 +23,12 @@ from catvton_ov.page.engine import Engine
 from catvton_ov.page.guard import GuardedBlocks
 from catvton_ov.page.handlers import CATEGORIES, Handlers
 from catvton_ov.page.health import announce, health_route
-from catvton_ov.page.layout import advanced_settings, garment_column, person_column, result_column, theme
+from catvton_ov.page.layout import advanced_settings, garment_column, head, person_column, result_column, theme
 from catvton_ov.page.serving import Serving, serving
 from catvton_ov.page.tryon import TryOn
 from catvton_ov.sources import BUNDLED
 
-PAGE = Path(__file__).parent / "catvton_ov" / "page"
+STYLE = Path(__file__).parent / "catvton_ov" / "page" / "style.css"
 MODEL_JOBS = "model"  # one job at a time touches the model, whatever event it comes from
 ONE_JOB: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
@@ -161,8 +161,8 @@ def launch(page: gr.Blocks, engine: Engine, how: Serving) -> None:
         share=how.share,
         auth=how.auth,
         theme=theme(),
-        css_paths=PAGE / "style.css",
-        head=f"<script>{(PAGE / 'page.js').read_text()}</script>",
+        css_paths=STYLE,
+        head=head(),
         max_file_size=how.bounds.request_bytes,
         state_session_capacity=how.bounds.sessions,
         app_kwargs={"middleware": [doorkeeper], "routes": [health_route(engine)]},

@@ -162,7 +162,7 @@ class Handlers:
         try:
             settings = TryOnSettings.from_query(dict(request.query_params))
         except TryOnError as error:
-            gr.Warning(words.sentence(error), title=words.UNUSED_LINK)
+            gr.Warning(f"{words.UNUSED_LINK}. {words.sentence(error)}")
             settings = None
         if settings is None:
             return tuple(gr.skip() for _ in self.show_settings(TryOnSettings()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
@@ -137,7 +138,7 @@ def garment_column() -> Garment:
 
 
 def result_column() -> Result:
-    with gr.Column(min_width=300):
+    with gr.Column(min_width=300, elem_id="result-column"):
         with gr.Tabs():
             with gr.Tab("Result"):
                 picture = gr.Image(
@@ -213,6 +214,13 @@ def theme() -> gr.themes.Base:
     return gr.themes.Soft(
         primary_hue="rose", neutral_hue="stone", font=("system-ui", "sans-serif"), font_mono=("monospace",)
     )
+
+
+def head() -> str:
+    """The page's script, and the one rule of style that Gradio would not let reach as far as its own frame."""
+    narrow = "@media (max-width: 700px) { .gradio-container > .main { padding: 12px 10px !important; } }"
+    script = Path(__file__).with_name("page.js").read_text()
+    return f"<style>{narrow}</style><script>{script}</script>"
 
 
 def _strip(label: str) -> dict[str, Any]:

@@ -94,7 +94,7 @@ def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[Ed
 
 
 def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) -> tuple[Any, Any]:
-    """The editor after a slider or the category moved: nothing changes where the mask is all the visitor's own, or gone."""
+    """The editor after a slider or the category moved; nothing changes where the mask is the visitor's own, or gone."""
     photo = (editor or {}).get("background")
     if photo is None or parsed is None or parsed.mask is None or not parsed.of(photo):
         return gr.skip(), gr.skip()
