@@ -2,222 +2,116 @@
 
 from __future__ import annotations
 
-import argparse
-import os
+import signal
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
 from catvton_ov.errors import TryOnError  # before gradio: importing catvton_ov turns telemetry off
 
 import gradio as gr  # isort: skip
+from gradio.utils import get_upload_folder
+from starlette.middleware import Middleware
 
-from catvton_ov.options import MAX_SEED, TryOnOptions
+from catvton_ov.options import TryOnOptions
 from catvton_ov.page import words
-from catvton_ov.page.editor import PAINT, PAINT_ALPHA
+from catvton_ov.page.bounds import Doorkeeper
+from catvton_ov.page.cache import picture_cache
 from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
+from catvton_ov.page.guard import GuardedBlocks
 from catvton_ov.page.handlers import CATEGORIES, Handlers
-from catvton_ov.samplers import SAMPLERS
+from catvton_ov.page.health import announce, health_route
+from catvton_ov.page.layout import advanced_settings, garment_column, head, person_column, result_column, theme
+from catvton_ov.page.serving import Serving, serving
+from catvton_ov.page.tryon import TryOn
 from catvton_ov.sources import BUNDLED
 
 STYLE = Path(__file__).parent / "catvton_ov" / "page" / "style.css"
 MODEL_JOBS = "model"  # one job at a time touches the model, whatever event it comes from
+ONE_JOB: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1}
+QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(engine: Engine) -> gr.Blocks:
+def build(engine: Engine, how: Serving) -> gr.Blocks:
     """The page for an engine; a model is opened when a browser opens the page, and compiled by the first try-on."""
-    handlers = Handlers(engine)
-    defaults = TryOnOptions()
-    with gr.Blocks(title=words.TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+    bounds, defaults = how.bounds, TryOnOptions()
+    handlers, trying = Handlers(engine), TryOn(engine, bounds, how.corner_mark, get_upload_folder())
+    with GuardedBlocks(bounds, title=words.TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {words.TITLE}\n{words.LEAD}", elem_id="lead")
         notice = gr.HTML()
         with gr.Row(elem_id="stage"):
-            with gr.Column(min_width=300):
-                editor = gr.ImageEditor(
-                    label="Person",
-                    elem_id="person",
-                    type="pil",
-                    format="png",
-                    sources=("upload", "clipboard"),
-                    transforms=(),
-                    brush=gr.Brush(colors=[(f"rgb{PAINT}", PAINT_ALPHA)], color_mode="fixed", default_size=24),
-                    layers=gr.LayerOptions(disabled=True),
-                    canvas_size=(192, 256),
-                    height=520,
-                )
-                with gr.Row():
-                    find = gr.Button("Mask the clothes for me", elem_id="auto-mask", visible=False)
-                with gr.Accordion("Adjust the mask", open=False, visible=False, elem_id="adjust") as adjusting:
-                    gr.Markdown(words.ADJUST_HINT, elem_classes="caption")
-                    percents = [
-                        gr.Slider(-10, 15, 0, step=0.5, label="Grow or shrink"),
-                        *(
-                            gr.Slider(0, 30, 0, step=1, label=f"Extend {way}")
-                            for way in ("up", "down", "left", "right")
-                        ),
-                    ]
-                    outlined = gr.Checkbox(True, label=words.OUTLINE)
-                    with gr.Accordion("What was recognised", open=False) as curious:
-                        labels = gr.Image(
-                            show_label=False,
-                            alt_text="Label maps of the body and the clothes",
-                            elem_id="labels",
-                            format="png",
-                            interactive=False,
-                            buttons=["download"],
-                        )
-                gr.Markdown("Example persons", elem_classes="caption")
-                persons = gr.Gallery(**_strip("Example persons"), elem_id="persons")
-            with gr.Column(min_width=260):
-                garment = gr.Image(
-                    label="Garment",
-                    elem_id="garment",
-                    type="filepath",
-                    image_mode=None,
-                    format="png",
-                    sources=["upload", "clipboard"],
-                    buttons=[],
-                    height=420,
-                )
-                category = gr.Radio(
-                    [(words.CATEGORY[name], name) for name in CATEGORIES],
-                    value=CATEGORIES[0],
-                    label="What it covers",
-                    elem_id="category",
-                )
-                with gr.Accordion("More", open=False, visible=False, elem_id="more") as more:
-                    rare = gr.Checkbox(False, label="Open coats, and what is worn under them", elem_id="rare")
-                    worn = gr.Checkbox(False, label=words.WORN, elem_id="worn")
-                gr.Markdown("Example garments", elem_classes="caption")
-                garments = gr.Gallery(**_strip("Example garments"), elem_id="garments")
-            with gr.Column(min_width=300):
-                with gr.Tabs():
-                    with gr.Tab("Result"):
-                        picture = gr.Image(
-                            show_label=False,
-                            alt_text="The person wearing the garment",
-                            elem_id="result",
-                            format="png",
-                            buttons=["download", "fullscreen"],
-                            interactive=False,
-                            height=470,
-                        )
-                    with gr.Tab("Before and after"):
-                        before_after = gr.ImageSlider(
-                            show_label=False,
-                            elem_id="slider",
-                            type="pil",
-                            format="png",
-                            buttons=["fullscreen"],
-                            interactive=False,
-                            height=470,
-                        )
-                status = gr.HTML(words.progress("Ready", 0), elem_id="status")
-                with gr.Row():
-                    start = gr.Button("Try on", variant="primary", elem_id="try-on", scale=3)
-                    cancel = gr.Button("Cancel", elem_id="cancel", scale=1, min_width=90)
-        with gr.Accordion("Advanced settings", open=False, elem_id="advanced"):
-            with gr.Row():
-                steps = gr.Slider(1, 100, defaults.steps, step=1, label="Quality", info=words.STEPS_HINT)
-                guidance = gr.Slider(
-                    0, 6, defaults.guidance_scale, step=0.1, label=words.GUIDANCE, info=words.GUIDANCE_HINT
-                )
-                sampler = gr.Dropdown(list(SAMPLERS), value=defaults.sampler, label="Sampler", info=words.SAMPLER_HINT)
-            with gr.Row():
-                seed = gr.Number(0, precision=0, minimum=0, maximum=MAX_SEED, label="Seed", info=words.SEED_HINT)
-                randomise = gr.Checkbox(True, label="A new seed every time")
-                preview = gr.Checkbox(True, label="Show the picture while it is made")
-                device = gr.Dropdown(list(engine.devices), value=engine.device, label="Device")
-                model = gr.Dropdown(
-                    list(engine.sources), value=engine.sources[0], label="Model", visible=len(engine.sources) > 1
-                )
-        gr.Markdown(words.PRIVACY, elem_id="privacy")
+            person = person_column(bounds)
+            garment = garment_column()
+            result = result_column()
+        advanced = advanced_settings(engine, defaults)
+        gr.Markdown(words.privacy(bounds.keep_seconds, how.share), elem_id="privacy")
+        licence = gr.HTML(elem_id="licence")
         example = gr.State("")  # the name of the example person that was put into the editor last
         pending = gr.State(None)  # what is put into the editor next
-        parsed = gr.State(None, time_to_live=3600)  # the label maps of the photo in the editor
+        shown = gr.State([])  # the settings of the results that are shown
+        parsed = gr.State(None, time_to_live=round(bounds.keep_seconds))  # the label maps of the photo in the editor
+        editor, category, model = person.editor, garment.category, advanced.model
 
-        shown = [notice, persons, garments, editor, example, garment, category, find, adjusting, more]
-        gr.on(
-            [page.load, model.change],
-            handlers.show_model,
-            model,
-            shown,
-            show_progress="hidden",
-            concurrency_limit=None,
-            api_visibility="private",
-        )
+        parsing = [person.find, person.adjusting, garment.more]  # of use where the model brings parsers
+        opening = [notice, person.examples, garment.examples, editor, example, garment.picture, category, licence]
+        opened = page.load(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
+        model.change(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
+        chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
+        told = [category, *chosen, *person.percents]  # what settings hold
+        opened.then(handlers.open_link, None, told, **QUIET)
+        result.load.upload(handlers.open_settings, result.load, told, **QUIET)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
-        persons.select(
-            handlers.pick_person, model, [editor, example], show_progress="hidden", api_visibility="private"
-        ).then(
-            handlers.show_person, [model, category, example], editor, show_progress="hidden", api_visibility="private"
+        person.examples.select(handlers.pick_person, model, [editor, example], **QUIET).then(
+            handlers.show_person, [model, category, example], editor, **QUIET
         )
-        masked = [model, category, example, editor, parsed, outlined, *percents]
-        garments.select(
-            handlers.pick_garment,
-            masked,
-            [garment, category, editor, parsed],
-            show_progress="hidden",
-            api_visibility="private",
-        )
-        category.input(
-            handlers.change_category, masked, [editor, parsed], show_progress="hidden", api_visibility="private"
-        )
-        masking = [editor, parsed, category, outlined, model, device]
-        one_job: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1, "show_progress": "hidden"}
-        finding = find.click(
+        masked = [model, category, example, editor, parsed, person.outlined, *person.percents]
+        garment.examples.select(handlers.pick_garment, masked, [garment.picture, category, editor, parsed], **QUIET)
+        category.input(handlers.change_category, masked, [editor, parsed], **QUIET)
+        masking = [editor, parsed, person.which, category, person.outlined, model, advanced.device]
+        finding = gr.on(
+            [person.find.click, person.which.input],
             handlers.press_auto_mask,
-            [*masking, *percents],
-            [editor, pending, parsed, status],
-            api_visibility="private",
-            **one_job,
+            [*masking, *person.percents],
+            [editor, pending, parsed, person.which, result.status],
+            **ONE_JOB,
+            **QUIET,
         )
-        finding.success(
-            handlers.put_pending, pending, [editor, pending], show_progress="hidden", api_visibility="private"
-        )
+        finding.success(handlers.put_pending, pending, [editor, pending], **QUIET)
         gr.on(
-            [outlined.input, *(slider.change for slider in percents)],
+            [person.outlined.input, *(slider.change for slider in person.percents)],
             handlers.adjust_mask,
-            [*masking[:4], *percents],
+            [editor, parsed, category, person.outlined, *person.percents],
             [editor, parsed],
-            show_progress="hidden",
             trigger_mode="always_last",
-            api_visibility="private",
+            **QUIET,
         )
-        curious.expand(handlers.show_labels, [editor, parsed], labels, api_visibility="private")
-        rare.input(handlers.show_categories, [rare, category], category, api_visibility="private")
-        settings = [*masking, garment, worn, steps, guidance, sampler, seed, randomise, preview, *percents]
-        running = start.click(
-            handlers.press_try_on,
-            settings,
-            [picture, before_after, status, seed, editor, parsed],
+        person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
+        garment.rare.input(handlers.show_categories, [garment.rare, category], category, api_visibility="private")
+        views = [result.picture, result.before_after, result.together, result.variants]
+        running = result.start.click(
+            trying.press,
+            [*masking, garment.picture, garment.worn, result.count, *chosen, advanced.preview, *person.percents],
+            [*views, result.status, advanced.seed, result.settings, result.link, shown, editor, parsed],
+            show_progress="minimal",  # the place in the queue, and how long it may take
+            show_progress_on=result.status,
             api_visibility="private",
-            **one_job,
+            **ONE_JOB,
         )
-        cancel.click(handlers.cancelled, None, status, cancels=[running, finding], api_visibility="private")
-        _endpoints(Endpoints(engine), defaults)
-    return page.queue(max_size=32)
-
-
-def _strip(label: str) -> dict[str, object]:
-    """A row of example pictures to choose from."""
-    return {
-        "label": label,
-        "show_label": False,
-        "height": 112,
-        "object_fit": "contain",
-        "allow_preview": False,
-        "buttons": [],
-        "interactive": False,
-        "elem_classes": "strip",
-        "format": "png",
-    }
+        result.variants.select(
+            trying.pick_variant,
+            [result.variants, result.before_after, shown],
+            [result.picture, result.before_after, advanced.seed, result.settings, result.link],
+            **QUIET,
+        )
+        result.cancel.click(trying.cancelled, None, result.status, cancels=[running, finding], **QUIET)
+        _endpoints(Endpoints(engine, bounds, how.corner_mark), defaults)
+    return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 
 
 def _endpoints(endpoints: Endpoints, defaults: TryOnOptions) -> None:
     """`/try_on` and `/mask`: plain files and values for scripts; invisible on the page."""
-    one_job: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1}
     with gr.Column(visible=False):
         given = [
             gr.File(label="person", type="filepath"),
@@ -230,70 +124,54 @@ def _endpoints(endpoints: Endpoints, defaults: TryOnOptions) -> None:
             gr.Number(None, label="seed"),
         ]
         answers = [gr.Image(label="image", format="png"), gr.Number(label="seed"), gr.JSON(label="timings")]
-        gr.Button().click(endpoints.try_on_files, given, answers, api_name="try_on", **one_job)
+        gr.Button().click(endpoints.try_on_files, given, answers, api_name="try_on", **ONE_JOB)
         reach = [gr.Number(0, label=name) for name in ("grow", "up", "down", "left", "right")]
         photo = gr.File(label="person", type="filepath")
         kind = gr.Textbox(CATEGORIES[0], label="category")
         mask = gr.Image(label="mask", format="png")
-        gr.Button().click(endpoints.mask_file, [photo, kind, *reach], mask, api_name="mask", **one_job)
-
-
-def theme() -> gr.themes.Base:
-    """Fonts are those of the visitor's device, so that the page asks nobody else for any."""
-    return gr.themes.Soft(
-        primary_hue="rose", neutral_hue="stone", font=("system-ui", "sans-serif"), font_mono=("monospace",)
-    )
-
-
-def settings() -> argparse.Namespace:
-    """The command line; for a Space, environment variables of the same meaning."""
-    env = os.environ.get
-    parser = argparse.ArgumentParser(
-        description="The try-on page.", epilog="Every setting is also read from CATVTON_OV_<NAME>."
-    )
-    add = parser.add_argument
-    model_help = "folder, paper_doll, or Hub owner/name[@revision]; may be given several times to let visitors choose"
-    add("--model", metavar="SOURCE", action="append", help=model_help)
-    add("--device", default=env("CATVTON_OV_DEVICE", "CPU"), help="what OpenVINO lists, or AUTO")
-    add("--host", default=env("CATVTON_OV_HOST", "0.0.0.0" if env("SYSTEM") == "spaces" else "127.0.0.1"))
-    add("--port", type=int, default=env("CATVTON_OV_PORT", "7860"))
-    add("--share", action="store_true", default=env("CATVTON_OV_SHARE") == "1", help="a public link")
-    add("--auth", metavar="USER:PASSWORD", default=env("CATVTON_OV_AUTH"), help="ask visitors for it")
-    add("--cache-dir", type=Path, default=env("CATVTON_OV_CACHE_DIR"), help="keeps compiled models between starts")
-    no_checker = "do not use the model's safety checker, if it brings one"
-    add("--no-safety-checker", action="store_true", default=env("CATVTON_OV_NO_SAFETY_CHECKER") == "1", help=no_checker)
-    args = parser.parse_args()
-    args.model = args.model or env("CATVTON_OV_MODEL", BUNDLED).split()
-    if args.auth and ":" not in args.auth:
-        parser.error("--auth takes USER:PASSWORD")
-    return args
+        gr.Button().click(endpoints.mask_file, [photo, kind, *reach], mask, api_name="mask", **ONE_JOB)
 
 
 def main() -> int:
-    args = settings()
+    how = serving()
     try:
-        engine = Engine(args.model, args.device, args.cache_dir, safety=not args.no_safety_checker)
+        engine = Engine(how.models, how.device, how.cache_dir, safety=how.safety_checker)
     except TryOnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     if BUNDLED in engine.sources:
         print(f"Serving {BUNDLED}, a demonstration model for drawn figures. For photos: {words.REAL_MODEL}")
     engine.opening(engine.sources[0])  # begins, and fetches what has to be fetched, before anybody comes
-    build(engine).launch(
-        server_name=args.host,
-        server_port=args.port,
-        share=args.share,
-        auth=tuple(args.auth.split(":", 1)) if args.auth else None,
+    announce(engine, how.safety_checker)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the pictures' folder goes too
+    with picture_cache(how.bounds.keep_seconds):
+        launch(build(engine, how), engine, how)
+    return 0
+
+
+def launch(page: gr.Blocks, engine: Engine, how: Serving) -> None:
+    """Serve until the program is ended."""
+    jobs = {index: function for index, function in page.fns.items() if function.concurrency_id == MODEL_JOBS}
+    names = [str(function.api_name) for function in jobs.values() if function.api_visibility == "public"]
+    doorkeeper = Middleware(Doorkeeper, bounds=how.bounds, jobs=list(jobs), names=names)
+    page.launch(
+        server_name=how.host,
+        server_port=how.port,
+        share=how.share,
+        auth=how.auth,
         theme=theme(),
         css_paths=STYLE,
-        max_file_size="32mb",
+        head=head(),
+        max_file_size=how.bounds.request_bytes,
+        state_session_capacity=how.bounds.sessions,
+        app_kwargs={"middleware": [doorkeeper], "routes": [health_route(engine)]},
         show_error=False,
         enable_monitoring=False,
         run_history=False,
         footer_links=["api"],
         ssr_mode=False,
     )
-    return 0
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,21 @@ from tqdm import tqdm
 
 from catvton_ov.batch import command as batch
 from catvton_ov.bench import command as bench
-from catvton_ov.errors import ImageError, MaskError, TryOnError
+from catvton_ov.errors import ImageError, MaskError, OptionsError, TryOnError
 from catvton_ov.evaluate import command as evaluate
 from catvton_ov.export import command as export
 from catvton_ov.export import publish_command as publish
 from catvton_ov.export import report_command as report
 from catvton_ov.images import as_rgb, open_picture
-from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnStep
+from catvton_ov.marking import marked, png_info
+from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions, TryOnStep
 from catvton_ov.presets import PRESETS, default_preset, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED, open_bundle
 
 if TYPE_CHECKING:
     from catvton_ov.masking.labels import LabelMaps
+    from catvton_ov.settings import TryOnSettings
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -99,8 +102,9 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--person", metavar="FILE", type=Path, required=True, help="photo of the person")
     add("--garment", metavar="FILE", type=Path, required=True, help="photo of the garment")
     add("--mask", metavar="FILE", type=Path, help="white is repainted; of the photo's size; the auto-mask if not given")
-    add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of the garment, for the auto-mask")
+    add("--category", choices=GARMENT_CATEGORIES, help="of the garment, for the auto-mask; upper if not given")
     add("--out", metavar="FILE.png", type=Path, required=True, help="where the result is written")
+    add("--settings", metavar="FILE.json", type=Path, help="as the page gives them with a result; options count more")
     add("--preset", choices=tuple(PRESETS), help="between quality and time; what suits this machine if not given")
     add("--steps", type=int, help="denoising steps; this and the next four: the preset's if not given")
     add("--guidance-scale", type=float, help="how closely to follow the garment")
@@ -109,10 +113,32 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--spacing", choices=SPACINGS, help="of the timesteps")
     add("--seed", type=int, help="0 to 4294967295; a new one, which is printed, if not given")
     add("--size", type=export.parse_size, metavar="WxH", help="the model works at; the bundle's first if not given")
-    add("--framing", choices=FRAMINGS, default="whole", help="the part of the photo the model sees")
+    add("--framing", choices=FRAMINGS, help="the part of the photo the model sees; whole if not given")
     add("--device", default="CPU", help="what OpenVINO lists, or AUTO")
     add("--threads", type=int, help="CPU threads; OpenVINO's choice if not given")
     add("--cache-dir", type=Path, help="keeps compiled models between runs; none are kept if not given")
+
+
+def _options(args: argparse.Namespace, settings: TryOnSettings | None) -> TryOnOptions:
+    """Those of the settings, or of a preset; with what is given besides."""
+    if settings is not None and args.preset is None:
+        base = settings.options
+    else:
+        base = preset(args.preset or default_preset(args.device))
+    names = ("steps", "guidance_scale", "sampler", "eta", "spacing", "seed", "size", "framing")
+    return replace(base, **{name: value for name in names if (value := getattr(args, name)) is not None})
+
+
+def _read_settings(path: Path) -> TryOnSettings:
+    from catvton_ov.settings import TryOnSettings
+
+    try:
+        settings = TryOnSettings.from_json(path.read_bytes())
+    except OSError as error:
+        raise OptionsError(f"The settings {path} cannot be read: {error.strerror or error}.") from None
+    if settings.painted:
+        print("The mask of these settings was painted by hand: give it with --mask.", file=sys.stderr)
+    return settings
 
 
 def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
@@ -163,11 +189,10 @@ def run_try_on(args: argparse.Namespace) -> int:
     from catvton_ov.masking.automask import auto_mask  # OpenVINO and OpenCV are imported only when they are needed
     from catvton_ov.pipeline import TryOnPipeline
 
-    options = preset(
-        args.preset or default_preset(args.device),
-        steps=args.steps, guidance_scale=args.guidance_scale, sampler=args.sampler, eta=args.eta,
-        spacing=args.spacing, seed=args.seed, size=args.size, framing=args.framing,
-    )  # fmt: skip
+    settings = None if args.settings is None else _read_settings(args.settings)
+    options = _options(args, settings)
+    category = args.category or (settings.category if settings else "upper")
+    adjustment = settings.adjustment if settings else None
     _check_png(args.out, "--out")
     person = open_picture(args.person, "photo of the person")
     garment = open_picture(args.garment, "photo of the garment")
@@ -175,7 +200,7 @@ def run_try_on(args: argparse.Namespace) -> int:
         mask = open_picture(args.mask, "mask")
     else:
         person = as_rgb(person, "photo of the person")
-        mask = auto_mask(_parse(person, args.model, args.device), args.category)
+        mask = auto_mask(_parse(person, args.model, args.device), category, adjustment)
     pipeline = TryOnPipeline.load(args.model, args.device, threads=args.threads, cache_dir=args.cache_dir)
     print(f"{pipeline.bundle.manifest.name}: {pipeline.bundle.manifest.notice}", file=sys.stderr)
     with tqdm(total=options.steps, unit="step", desc="Trying on") as bar:
@@ -184,7 +209,7 @@ def run_try_on(args: argparse.Namespace) -> int:
                 bar.update()
             else:
                 result = item
-    _write(result.picture, args.out)
+    _write(marked(result.picture), args.out)
     seconds = ", ".join(f"{stage} {value:.1f}" for stage, value in result.seconds.items())
     print(f"{args.out}  seed {result.seed}  seconds: {seconds}")
     return 0
@@ -207,12 +232,12 @@ def _write(picture: Image.Image, path: Path) -> None:
 
 
 def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG without metadata, whole or not at all."""
+    """Write a PNG without metadata but the mark of a result, whole or not at all."""
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            picture.save(stream, format="PNG")
+            picture.save(stream, format="PNG", pnginfo=png_info(picture))
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:

@@ -4,7 +4,8 @@
     ├── InputError            something the caller passed
     │   ├── ImageError        a picture that cannot be read, or is too large
     │   ├── MaskError         a mask that is missing, empty, of another size; label maps that disagree
-    │   └── OptionsError      an option outside its range, an unknown sampler, category or device
+    │   ├── OptionsError      an option outside its range, an unknown sampler, category or device
+    │   └── RefusedError      a request to the page beyond its bounds
     ├── BundleError           a model bundle that is missing, damaged, or from a newer format
     │   ├── BundleNotFoundError
     │   └── BundleDamagedError
@@ -37,6 +38,15 @@ class MaskError(InputError):
 
 class OptionsError(InputError):
     """An option lies outside its range or names something unknown."""
+
+
+class RefusedError(InputError):
+    """A request to the page goes beyond its bounds."""
+
+    def __init__(self, status: int, reason: str) -> None:
+        """`status` is the HTTP status that says so."""
+        super().__init__(reason)
+        self.status = status
 
 
 class BundleError(TryOnError):

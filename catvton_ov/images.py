@@ -45,6 +45,12 @@ def open_picture(file: str | Path | BinaryIO, what: str = "picture") -> Image.Im
             raise ImageError(f"There is no file for the {what} at {file}.") from None
 
 
+def check_file(file: str | Path | BinaryIO, what: str = "picture", most: int = MAX_PIXELS) -> None:
+    """Raise ImageError unless a file's header promises a picture with at most so many pixels; nothing is decoded."""
+    with _reading(what), Image.open(file, formats=FORMATS) as image:
+        check_pixels(image, what, most)
+
+
 @contextmanager
 def _reading(what: str) -> Iterator[None]:
     """Make one ImageError of everything Pillow raises over a file's content, and keep its warnings quiet."""
@@ -62,12 +68,12 @@ def _reading(what: str) -> Iterator[None]:
         ) from error
 
 
-def check_pixels(image: Image.Image, what: str = "picture") -> None:
+def check_pixels(image: Image.Image, what: str = "picture", most: int = MAX_PIXELS) -> None:
     """Raise ImageError unless the number of pixels lies within the bounds."""
     width, height = image.size
-    if width * height > MAX_PIXELS:
+    if width * height > most:
         raise ImageError(
-            f"The {what} has {width}x{height} pixels; at most {MAX_PIXELS / 1e6:.0f} megapixels are accepted. "
+            f"The {what} has {width}x{height} pixels; at most {most / 1e6:.0f} megapixels are accepted. "
             "Shrink it first."
         )
     if min(width, height) < MIN_SIDE:

@@ -15,5 +15,6 @@ def silence_telemetry() -> None:
     if "openvino_telemetry" not in sys.modules:
         sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_ANALYTICS_MAX_EVENTS"] = "1"  # of its own record of who did what when
     os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"

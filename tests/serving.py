@@ -18,12 +18,20 @@ ROOT = Path(__file__).resolve().parent.parent
 @contextmanager
 def served_page(folder: Path, *arguments: str, **environment: str) -> Iterator[str]:
     """Serve `python app.py ARGUMENTS`; gives its address. Gradio's cache and the log are kept in `folder`."""
+    with served_process(folder, *arguments, **environment) as (url, _):
+        yield url
+
+
+@contextmanager
+def served_process(folder: Path, *arguments: str, **environment: str) -> Iterator[tuple[str, int]]:
+    """The same, with the process's id."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
     log = folder / "page.log"
-    env = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "HF_HUB_OFFLINE": "1", **environment}
+    env = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    env |= {"CATVTON_OV_JOBS_PER_MINUTE": "100000", **environment}  # tests are in a hurry
     with log.open("w") as stream:
         process = subprocess.Popen(
             [sys.executable, "app.py", "--port", str(port), *arguments],
@@ -43,7 +51,7 @@ def served_page(folder: Path, *arguments: str, **environment: str) -> Iterator[s
                 if process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError(f"the page did not start:\n{log.read_text()}") from None
                 time.sleep(0.2)
-        yield url
+        yield url, process.pid
     finally:
         process.terminate()
         process.wait(timeout=30)

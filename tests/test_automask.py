@@ -19,11 +19,12 @@ from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import has_parser, open_parser
 from catvton_ov.masking.show import picture_of_labels
 from catvton_ov.masking.worn import worn_garment
+from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import editor_value, photo_and_paint
 from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
-from catvton_ov.page.handlers import Handlers
 from catvton_ov.page.masks import Parsed, Wish, parse, put_mask, readjusted
+from catvton_ov.page.tryon import TryOn
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.sources import bundled_folder
 
@@ -109,6 +110,16 @@ def test_what_the_visitor_paints_and_erases_outlives_a_change_of_the_mask(photo:
     assert (painted(back) != ((auto & ~erased) | added)).mean() < 0.003
 
 
+def test_where_all_paint_is_gone_a_mask_that_is_asked_for_comes_anew_and_sliders_do_nothing(
+    photo: Image.Image, parsed: Parsed
+) -> None:
+    value, masked = put_mask(editor_value(photo, None), parsed, wish())
+    bare = editor_value(photo, None)
+    again, _ = put_mask(bare, masked, wish())
+    assert np.array_equal(painted(again), painted(value))
+    assert readjusted(bare, masked, wish(grow=5)) == (gr.skip(), gr.skip())
+
+
 def test_sliders_leave_a_mask_alone_that_is_all_the_visitors_own(photo: Image.Image, parsed: Parsed) -> None:
     own = editor_value(photo, open_picture(EXAMPLES / "mask" / "Ada-lower.png"))
     for known in (None, parsed):  # nothing parsed; parsed, but no auto-mask put in
@@ -118,12 +129,14 @@ def test_sliders_leave_a_mask_alone_that_is_all_the_visitors_own(photo: Image.Im
     assert readjusted(other, masked, wish(grow=5)) == (gr.skip(), gr.skip())
 
 
-def test_try_on_without_paint_uses_the_auto_mask_and_shows_it(engine: Engine, photo: Image.Image) -> None:
+def test_try_on_without_paint_uses_the_auto_mask_and_shows_it(
+    engine: Engine, photo: Image.Image, tmp_path: Path
+) -> None:
     garment = str(EXAMPLES / "garment" / "upper-dots.png")
     updates = list(
-        Handlers(engine).press_try_on(
-            editor_value(photo, None), None, "upper", True, "paper_doll", "CPU", garment, False,
-            1, 1.0, "ddim", 0, False, False, *PLAIN,
+        TryOn(engine, Bounds(), False, str(tmp_path)).press(
+            editor_value(photo, None), None, 0, "upper", True, "paper_doll", "CPU", garment, False,
+            1, 1, 1.0, "ddim", 0, False, False, *PLAIN,
         )
     )  # fmt: skip
     shown = [update.editor for update in updates if update.editor != gr.skip()]

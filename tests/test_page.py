@@ -15,6 +15,8 @@ import pytest
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from catvton_ov.cli import main
+from catvton_ov.marking import MARK
 from catvton_ov.masking.automask import MaskAdjustment
 from catvton_ov.page.editor import editor_value, photo_and_paint
 from catvton_ov.page.engine import Engine
@@ -270,3 +272,111 @@ def test_a_model_on_its_way_shows_how_far_it_is_and_then_serves(browser: Browser
             expect(page.locator(".notice")).to_contain_text("drawn figures", timeout=SLOW)
             expect(page.locator("#persons .thumbnail-item").first).to_be_visible()
             page.close()
+
+
+def choose_seed(page: Page, seed: int) -> None:
+    page.get_by_label("A new seed every time").uncheck()
+    field = page.get_by_label("Seed", exact=True)
+    field.fill(str(seed))
+    field.press("Tab")
+    page.wait_for_timeout(500)
+
+
+def test_of_two_variants_one_is_picked_and_its_settings_give_the_same_picture_from_the_command_line(
+    page: Page, tmp_path: Path
+) -> None:
+    set_steps(page, 2)
+    choose_seed(page, 41)
+    page.locator("#count").get_by_label("2").check()
+    page.locator("#try-on").press("Enter")
+    expect(page.locator("#status")).to_contain_text("choose one", timeout=SLOW)
+    expect(page.locator("#variants .thumbnail-item")).to_have_count(2)
+    second = fetched(page, "#result img")
+    page.locator("#variants .thumbnail-item").first.click()
+    expect(page.locator("#link a")).to_have_attribute("href", re.compile("seed=41"))
+    page.wait_for_timeout(1500)
+    picked = fetched(page, "#result img")
+    assert not np.array_equal(picked, second)
+    page.get_by_role("tab", name="All together").click()
+    expect(page.locator("#together .thumbnail-item")).to_have_count(4)
+
+    with page.expect_download() as download:
+        page.locator("#settings").click()
+    download.value.save_as(tmp_path / "settings.json")
+    name = sorted((EXAMPLES / "person").iterdir())[0].stem
+    files = {"person": f"person/{name}.png", "garment": "garment/upper-blocks.png", "mask": f"mask/{name}-upper.png"}
+    pictures = [word for kind, file in files.items() for word in (f"--{kind}", str(EXAMPLES / file))]
+    settings = ["--settings", str(tmp_path / "settings.json")]
+    assert main(["try-on", *pictures, *settings, "--out", str(tmp_path / "again.png")]) == 0
+    assert np.array_equal(read(tmp_path / "again.png"), picked)
+    with Image.open(tmp_path / "again.png") as again:
+        source = page.locator("#result img").get_attribute("src")
+        with Image.open(io.BytesIO(page.request.get(source or "").body())) as answer:
+            assert again.info == answer.info
+            xmp = again.info.pop("xmp")  # as Pillow reads it from the mark
+            assert again.info == MARK  # made by AI, and nothing else
+            assert b"compositeWithTrainedAlgorithmicMedia" in xmp
+
+
+def test_a_link_brings_its_settings_to_a_small_dark_phone_and_every_picture_has_words(
+    browser: Browser, url: str
+) -> None:
+    page = browser.new_page(viewport={"width": 360, "height": 780}, color_scheme="dark")
+    page.set_default_timeout(SLOW)
+    page.goto(f"{url}?category=lower&steps=9&seed=5&grow=4&unknown=1")
+    expect(page.locator("#garment img")).to_be_visible()
+    expect(page.get_by_label("Lower body")).to_be_checked()
+    page.get_by_text("Advanced settings").click()
+    expect(page.get_by_label("number input for Quality")).to_have_value("9")
+    expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
+    expect(page.get_by_label("A new seed every time")).not_to_be_checked()
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    light = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
+    assert max(page.evaluate(light)) < 60
+    shown = page.locator("#stage img")
+    assert [image.get_attribute("src") for image in shown.all() if not image.get_attribute("alt")] == []
+    page.get_by_role("button", name="Got it").click()
+    expect(page.locator(".welcome")).to_be_hidden()
+    page.goto(f"{url}?steps=many")
+    expect(page.get_by_text("The settings in this link were not used")).to_be_visible()
+    expect(page.locator(".welcome")).to_be_hidden()
+    page.close()
+
+
+def test_a_very_large_photo_is_shrunk_before_it_is_sent_and_the_page_says_so(page: Page, tmp_path: Path) -> None:
+    with Image.open(sorted((EXAMPLES / "person").iterdir())[0]) as figure:
+        turned = Image.Exif()
+        turned[0x0112] = 6
+        large = figure.convert("RGB").resize((2304, 3072)).rotate(90, expand=True)
+        large.save(tmp_path / "large.jpg", exif=turned)
+    page.locator("#person").get_by_label("Clear canvas").click()
+    page.set_input_files("#person input[type=file]", tmp_path / "large.jpg")
+    expect(page.locator("#photo-note")).to_contain_text("2304 × 3072 pixels; it is used with 1536 × 2048")
+    settle(page)
+    set_steps(page, 1)
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+    assert fetched(page, "#result img").shape == (2048, 1536, 3)
+
+
+def test_two_visitors_at_once_get_their_own_pictures_and_the_second_sees_its_place(browser: Browser, url: str) -> None:
+    pages = []
+    for number in (1, 3):
+        page = browser.new_context(viewport={"width": 1280, "height": 1100}).new_page()
+        page.set_default_timeout(SLOW)
+        page.goto(url)
+        expect(page.locator("#persons .thumbnail-item").first).to_be_visible()
+        page.locator("#persons .thumbnail-item").nth(number).click()
+        settle(page)
+        set_steps(page, 40)
+        pages.append(page)
+    for page in pages:
+        page.locator("#try-on").click()
+    expect(pages[1].locator("#status")).to_contain_text(re.compile(r"queue: \d/\d"))
+    for page, number in zip(pages, (1, 3), strict=True):
+        expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+        path = sorted((EXAMPLES / "person").iterdir())[number]
+        mask = read(EXAMPLES / "mask" / f"{path.stem}-upper.png")[..., 0] >= 128
+        beyond = cv2.dilate(mask.astype(np.uint8), np.ones((41, 41), np.uint8)) == 0
+        assert np.array_equal(fetched(page, "#result img")[beyond], read(path)[beyond])
+        page.context.close()

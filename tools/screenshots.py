@@ -1,6 +1,6 @@
 """Screenshots of the page with a result on it, for the README: `python -m tools.screenshots`.
 
-Needs Debian's chromium and requirements-dev.txt; writes assets/page.png and assets/page-phone.png.
+Needs Debian's chromium and requirements-dev.txt; writes assets/page.png, page-phone.png and page-result.png.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from catvton_ov.sources import open_bundle
 from tests.serving import ROOT, served_page
 
 PERSON, GARMENT = "Mia", "upper-stripes"
-SIZES = {"page": (1280, 1060), "page-phone": (390, 844)}
+PHONE = (360, 780)
+ASSETS = ROOT / "assets"
 PATIENCE = 120_000  # milliseconds
 
 
@@ -28,6 +29,7 @@ def try_on(page: Page, url: str) -> None:
         index = [picture.stem for picture in pictures].index(name)
         page.locator(f"{strip} .thumbnail-item").nth(index).click()
         page.wait_for_timeout(5000)  # the editor draws without telling anybody
+    page.get_by_role("button", name="Got it").click()
     page.locator("#try-on").click()
     expect(page.locator("#status")).to_contain_text("Done in", timeout=PATIENCE)
     page.wait_for_timeout(1500)
@@ -39,11 +41,18 @@ def main() -> None:
             executable_path="/usr/bin/chromium",
             args=["--no-sandbox", "--disable-gpu", "--disable-background-networking"],
         )
-        for name, (width, height) in SIZES.items():
-            page = browser.new_page(viewport={"width": width, "height": height})
-            try_on(page, url)
-            page.screenshot(path=ROOT / "assets" / f"{name}.png", full_page=True)
-            page.close()
+        desktop = browser.new_page(viewport={"width": 1280, "height": 1060})
+        try_on(desktop, url)
+        desktop.screenshot(path=ASSETS / "page.png", full_page=True)
+        desktop.get_by_role("tab", name="All together").click()
+        desktop.mouse.move(0, 0)
+        desktop.wait_for_timeout(2000)
+        desktop.locator("#result-column").screenshot(path=ASSETS / "page-result.png")
+        phone = browser.new_page(viewport={"width": PHONE[0], "height": PHONE[1]}, color_scheme="dark")
+        try_on(phone, url)
+        phone.evaluate("document.querySelector('#result-column').scrollIntoView()")
+        phone.wait_for_timeout(1000)
+        phone.screenshot(path=ASSETS / "page-phone.png")
         browser.close()
 
 

@@ -6,19 +6,23 @@ from PIL import Image
 
 from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.images import as_mask, as_rgb, open_picture
+from catvton_ov.marking import marked
 from catvton_ov.masking import CATEGORIES
 from catvton_ov.masking.automask import MaskAdjustment, auto_mask
-from catvton_ov.options import TryOnOptions
+from catvton_ov.options import TryOnOptions, TryOnResult
+from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import NO_PARSER
-from catvton_ov.page.values import given, number, options_of, shown_to_visitor
+from catvton_ov.page.values import given, number, options_of, shown_to_visitor, within
 
 
 class Endpoints:
     """The first of the page's models, on its device."""
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, bounds: Bounds | None = None, corner_mark: bool = False) -> None:
         self.engine = engine
+        self.bounds = bounds or Bounds()
+        self.corner_mark = corner_mark
 
     def try_on_files(
         self,
@@ -53,8 +57,10 @@ class Endpoints:
                 photo = as_rgb(photo, "photo of the person")
                 painted = self._auto_mask(photo, category)
             pipeline = self.engine.pipeline(self.engine.sources[0], self.engine.device)
-            result = pipeline(photo, flat, painted, options)
+            *_, result = within(self.bounds.job_seconds, pipeline.steps(photo, flat, painted, options))
+            assert isinstance(result, TryOnResult)
             picture = self.engine.screened(result.picture, as_mask(painted, result.picture.size))
+            picture = marked(picture, self.corner_mark)
             return picture, result.seed, {name: round(value, 3) for name, value in result.seconds.items()}
 
     def mask_file(

@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from catvton_ov.bundle import Bundle
-from catvton_ov.errors import OptionsError
+from catvton_ov.errors import OptionsError, TryOnError
 from catvton_ov.masking.parsers import Parser, open_parser
 from catvton_ov.page.opening import Opening
 from catvton_ov.pipeline import TryOnPipeline
@@ -56,6 +56,22 @@ class Engine:
             if opening is None or opening.failed:
                 opening = self._openings[source] = Opening(source)
             return opening
+
+    def state(self, source: str, wait: bool = False) -> tuple[str, str]:
+        """How a source is, "loading", "ready" or "failed", and why it failed; nothing is begun.
+
+        Args:
+            wait: until it is no longer loading.
+        """
+        with self._lock:
+            opening = self._openings.get(source)
+        if opening is None or not (wait or opening.is_over()):
+            return "loading", ""
+        try:
+            opening.bundle()
+        except TryOnError as error:
+            return "failed", str(error)
+        return "ready", ""
 
     def bundle(self, source: str) -> Bundle:
         """The bundle of a source, when it is open; raises BundleError, and what `opening` raises."""

@@ -4,43 +4,27 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import astuple
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio as gr
-import numpy as np
 from PIL import Image
 
 from catvton_ov.errors import TryOnError
-from catvton_ov.images import open_picture
 from catvton_ov.masking.parsers import has_parser
 from catvton_ov.masking.show import picture_of_labels
-from catvton_ov.options import GARMENT_CATEGORIES, TryOnStep
+from catvton_ov.options import GARMENT_CATEGORIES
 from catvton_ov.page import words
 from catvton_ov.page.editor import EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.examples import Examples
-from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, readjusted
-from catvton_ov.page.values import given, options_of, shown_to_visitor
+from catvton_ov.page.masks import Parsed, Wish, parse, put_mask, readjusted
+from catvton_ov.page.values import chosen, shown_to_visitor
+from catvton_ov.settings import TryOnSettings
 
 log = logging.getLogger(__name__)
 CATEGORIES = ("upper", "lower", "overall")  # those that examples and the page's first choice know
-
-
-class Update(NamedTuple):
-    """What one turn of a try-on changes on the page, in the order of the outputs."""
-
-    picture: Any  # the result or a preview
-    before_after: Any  # (photo, result)
-    status: str  # HTML
-    seed: Any
-    editor: Any  # the person's photo, with an auto-mask
-    parsed: Any  # what the session knows of the photo
-
-    @classmethod
-    def of(cls, status: str, **changes: Any) -> Update:
-        """The status and what else changes."""
-        return cls(**{name: changes.get(name, gr.skip()) for name in cls._fields if name != "status"}, status=status)
 
 
 class Handlers:
@@ -54,11 +38,11 @@ class Handlers:
         """The notice, the galleries' pictures, and the first person and garment of a model; first its download."""
         try:
             for download in self.engine.watch(model):
-                yield words.fetching(download), *(gr.skip() for _ in range(9))
+                yield words.fetching(download), *(gr.skip() for _ in range(10))
             bundle = self.engine.bundle(model)
         except TryOnError as error:
             log.error("%s cannot be used: %s", model, error)
-            yield words.trouble(error), _gallery([]), _gallery([]), *(gr.skip() for _ in range(7))
+            yield words.trouble(error), _gallery([]), _gallery([]), *(gr.skip() for _ in range(8))
             return
         examples = self.examples(model)
         person, garment, category = None, None, CATEGORIES[0]
@@ -77,6 +61,7 @@ class Handlers:
             name,
             garment,
             gr.update(choices=_choices(CATEGORIES), value=category),
+            words.licence(bundle),
             *(gr.update(visible=has_parser(bundle)) for _ in range(3)),
         )
 
@@ -87,7 +72,8 @@ class Handlers:
 
     def pick_person(self, model: str, event: gr.SelectData) -> tuple[None, str]:
         """An emptied editor and the name of the example person to put into it next."""
-        return None, self.examples(model).persons[event.index].stem
+        with shown_to_visitor():
+            return None, chosen(self.examples(model).persons, event).stem
 
     def show_person(self, model: str, category: str, name: str) -> EditorValue:
         return self.examples(model).person(name, category)
@@ -105,7 +91,8 @@ class Handlers:
     ) -> tuple[str, str, Any, Any]:
         """The garment, its category, and the mask for it when the category is another one than before."""
         examples = self.examples(model)
-        path = examples.garments[event.index]
+        with shown_to_visitor():
+            path = chosen(examples.garments, event)
         fitting = examples.category(path) or category
         if fitting == category:
             return str(path), category, gr.skip(), gr.skip()
@@ -136,23 +123,24 @@ class Handlers:
         self,
         editor: EditorValue | None,
         parsed: Parsed | None,
+        which: int,
         category: str,
         outlined: bool,
         model: str,
         device: str,
         *percents: float,
-    ) -> Iterator[tuple[Any, Any, Any, str]]:
-        """An emptied editor, what is to be put into it next, what is known of the photo now, and the status line.
+    ) -> Iterator[tuple[Any, Any, Any, Any, str]]:
+        """An emptied editor, what is to be put into it next, what is known of the photo, whom to choose, the status.
 
         Emptied first, because the editor would keep what is painted under the new mask.
         """
         with shown_to_visitor():
             wish = Wish.of(category, outlined, percents)
             photo, _ = photo_and_paint(editor)
-            yield gr.skip(), gr.skip(), gr.skip(), words.progress(words.PARSING, 0)
-            parsed = parse(photo, self.engine.parser(model, device), parsed)
+            yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), words.progress(words.PARSING, 0)
+            parsed = parse(photo, self.engine.parser(model, device), parsed, which)
             value, parsed = put_mask(editor, parsed, wish)
-            yield None, value, parsed, words.found(parsed.maps)
+            yield None, value, parsed, _persons(parsed), words.found(parsed.maps)
 
     def put_pending(self, pending: EditorValue) -> tuple[EditorValue, None]:
         return pending, None
@@ -169,62 +157,48 @@ class Handlers:
         photo = (editor or {}).get("background")
         return picture_of_labels(parsed.maps) if photo is not None and parsed is not None and parsed.of(photo) else None
 
-    def press_try_on(
-        self,
-        editor: EditorValue | None,
-        parsed: Parsed | None,
-        category: str,
-        outlined: bool,
-        model: str,
-        device: str,
-        garment: str | None,
-        worn: bool,
-        steps: float,
-        guidance_scale: float,
-        sampler: str,
-        seed: float | None,
-        randomise: bool,
-        preview: bool,
-        *percents: float,
-    ) -> Iterator[Update]:
-        """The button: previews and progress while it runs, the result last. Without paint, the auto-mask is used."""
-        with shown_to_visitor():
-            wish = Wish.of(category, outlined, percents)
-            person, painted = photo_and_paint(editor)
-            options = options_of(steps, guidance_scale, sampler, None if randomise else seed)
-            flat = open_picture(given(garment, "garment"), "photo of the garment")
-            yield Update.of(words.progress("Preparing the model", 0))
-            for download in self.engine.watch(model):
-                yield Update.of(words.progress(*words.fetched(download)))
-            pipeline, parser = self.engine.pipeline(model, device), self.engine.parser(model, device)
-            if not painted.any():
-                yield Update.of(words.progress(words.PARSING, 0))
-                parsed = parse(person, parser, parsed)
-                value, parsed = put_mask(editor, parsed, wish)
-                yield Update.of(words.found(parsed.maps), editor=value, parsed=parsed)
-                _, painted = photo_and_paint(value)
-            if worn:
-                flat = cut_out(flat, parser, category)
-            mask = Image.fromarray(painted.astype(np.uint8) * np.uint8(255))
-            every = max(1, round(options.steps / 6)) if preview else 0
-            for item in pipeline.steps(person, flat, mask, options, preview_every=every):
-                if isinstance(item, TryOnStep):
-                    status = words.progress(f"Step {item.step} of {item.total}", item.step / item.total)
-                    shown = {} if item.preview is None else {"picture": self.engine.screened(item.preview, mask)}
-                    yield Update.of(status, **shown)
-                else:
-                    result = self.engine.screened(item.picture, mask)
-                    both = (person.convert("RGB"), result)
-                    yield Update.of(words.done(item), picture=result, before_after=both, seed=item.seed)
+    def open_link(self, request: gr.Request) -> tuple[Any, ...]:
+        """The settings in the page's address, if there are any, as `show_settings` shows them."""
+        try:
+            settings = TryOnSettings.from_query(dict(request.query_params))
+        except TryOnError as error:
+            gr.Warning(f"{words.UNUSED_LINK}. {words.sentence(error)}")
+            settings = None
+        if settings is None:
+            return tuple(gr.skip() for _ in self.show_settings(TryOnSettings()))
+        return self.show_settings(settings)
 
-    def cancelled(self) -> str:
-        return words.progress("Cancelled", 0)
+    def open_settings(self, content: bytes) -> tuple[Any, ...]:
+        """The settings in a file, as `show_settings` shows them."""
+        with shown_to_visitor():
+            return self.show_settings(TryOnSettings.from_json(content))
+
+    def show_settings(self, settings: TryOnSettings) -> tuple[Any, ...]:
+        """Settings in their places: category, steps, guidance, sampler, seed, whether to draw one, mask in percent."""
+        options = settings.options
+        offered = CATEGORIES if settings.category in CATEGORIES else GARMENT_CATEGORIES
+        return (
+            gr.update(choices=_choices(offered), value=settings.category),
+            options.steps,
+            options.guidance_scale,
+            options.sampler,
+            options.seed if options.seed is not None else gr.skip(),
+            options.seed is None,
+            *astuple(settings.adjustment),
+        )
 
 
 def _choices(categories: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(words.CATEGORY[name], name) for name in categories]
 
 
+def _persons(parsed: Parsed) -> Any:
+    """The choice of whose clothes are masked; not shown where there is none."""
+    count = parsed.maps.persons
+    choices = [(words.PERSON[min(number, len(words.PERSON) - 1)].format(number + 1), number) for number in range(count)]
+    return gr.update(choices=choices or [(words.PERSON[0], 0)], value=parsed.person, visible=count > 1)
+
+
 def _gallery(paths: list[Path]) -> Any:
-    """The strip's pictures; a strip without any is not shown."""
-    return gr.update(value=[str(path) for path in paths], visible=bool(paths))
+    """The strip's pictures, named by their files; a strip without any is not shown."""
+    return gr.update(value=[(str(path), path.stem.replace("-", ", ")) for path in paths], visible=bool(paths))

@@ -47,6 +47,7 @@ class Parsed:
 
     digest: str  # of the photo
     maps: LabelMaps
+    person: int = 0  # whose maps these are, the largest is 0
     mask: Area | None = None  # the mask that was last put into the editor
 
     def of(self, photo: Image.Image) -> bool:
@@ -57,17 +58,23 @@ def digest(photo: Image.Image) -> str:
     return hashlib.sha256(repr(photo.size).encode() + photo.convert("RGB").tobytes()).hexdigest()
 
 
-def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None) -> Parsed:
-    """The label maps of a photo, from memory if they are of this photo.
+def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None, person: int = 0) -> Parsed:
+    """The label maps of a photo, from memory if they are of this photo and person.
+
+    Args:
+        person: whose, the largest is 0; counts only where the photo is known already, since persons are not numbered
+            before they were found.
 
     Raises:
         MaskError: there is no parser. ImageError, BundleDamagedError, DeviceError: see Parser.
     """
-    if parsed is not None and parsed.of(photo):
+    known = parsed is not None and parsed.of(photo)
+    person = person if known else 0
+    if parsed is not None and known and parsed.person == person:
         return parsed
     if parser is None:
         raise MaskError(NO_PARSER)
-    return Parsed(digest(photo), parser(photo.convert("RGB")))
+    return Parsed(digest(photo), parser(photo.convert("RGB"), person), person)
 
 
 def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[EditorValue, Parsed]:
@@ -79,7 +86,7 @@ def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[Ed
     photo, painted = photo_and_paint(editor)
     mask = np.asarray(auto_mask(parsed.maps, wish.category, wish.adjustment)) > 0
     shown = mask
-    if parsed.mask is not None:
+    if parsed.mask is not None and painted.any():  # where all is gone, a mask is wanted, not what was erased
         shown = (mask | (painted & ~parsed.mask)) & ~(parsed.mask & ~painted)
     outline = protected_outline(parsed.maps) if wish.outlined else None
     layer = Image.fromarray(shown.astype(np.uint8) * np.uint8(255))
@@ -87,11 +94,20 @@ def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[Ed
 
 
 def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) -> tuple[Any, Any]:
-    """The editor after a slider or the category moved: nothing changes where the mask is all the visitor's own."""
+    """The editor after a slider or the category moved; nothing changes where the mask is the visitor's own, or gone."""
     photo = (editor or {}).get("background")
     if photo is None or parsed is None or parsed.mask is None or not parsed.of(photo):
         return gr.skip(), gr.skip()
+    if not photo_and_paint(editor)[1].any():
+        return gr.skip(), gr.skip()
     return put_mask(editor, parsed, wish)
+
+
+def was_corrected(photo: Image.Image, painted: Area, parsed: Parsed | None) -> bool:
+    """Whether what is painted is anything else than the auto-mask alone."""
+    if parsed is None or parsed.mask is None or not parsed.of(photo) or parsed.mask.shape != painted.shape:
+        return True
+    return not np.array_equal(parsed.mask, painted)
 
 
 def cut_out(garment: Image.Image, parser: Parser | None, category: str) -> Image.Image:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 
 from catvton_ov.errors import ImageError, OptionsError, TryOnError
-from catvton_ov.options import TryOnOptions
+from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.page import words
 
 log = logging.getLogger(__name__)
@@ -22,16 +24,23 @@ def shown_to_visitor() -> Iterator[None]:
     try:
         yield
     except TryOnError as error:
-        raise gr.Error(str(error), title="That did not work", duration=None, print_exception=False) from error
+        raise gr.Error(words.sentence(error), title=words.REFUSED, duration=None, print_exception=False) from error
     except Exception as error:
         log.exception("a try-on failed")
-        raise gr.Error(words.UNEXPECTED, title="That did not work", print_exception=False) from error
+        raise gr.Error(words.UNEXPECTED, title=words.REFUSED, print_exception=False) from error
 
 
 def given(file: str | None, what: str) -> str:
     if file is None:
         raise ImageError(f"A picture is missing: add the {what}.")
     return file
+
+
+def chosen(paths: Sequence[Path], event: gr.SelectData) -> Path:
+    """Which of the shown files a click in a gallery means; raises OptionsError for none of them."""
+    if not (isinstance(event.index, int) and 0 <= event.index < len(paths)):
+        raise OptionsError(words.NO_EXAMPLE)
+    return paths[event.index]
 
 
 def options_of(steps: float, guidance_scale: float, sampler: str, seed: float | None) -> TryOnOptions:
@@ -41,6 +50,22 @@ def options_of(steps: float, guidance_scale: float, sampler: str, seed: float | 
         sampler=sampler,
         seed=None if seed is None else whole(seed, "seed"),
     )
+
+
+def within(seconds: float, steps: Iterator[TryOnStep | TryOnResult]) -> Iterator[TryOnStep | TryOnResult]:
+    """The steps of a try-on, which is stopped after a step that ends later than so many seconds from now.
+
+    Raises:
+        OptionsError: it was stopped.
+    """
+    end = time.monotonic() + seconds
+    for item in steps:
+        yield item
+        if time.monotonic() > end and isinstance(item, TryOnStep):
+            raise OptionsError(
+                f"This try-on was stopped after {seconds / 60:.0f} minutes, the most that this page gives to one: "
+                "choose fewer steps."
+            )
 
 
 def number(value: Any, name: str) -> float:

@@ -7,12 +7,16 @@ import html
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import TryOnError
 from catvton_ov.masking.labels import LabelMaps
-from catvton_ov.options import TryOnResult
+from catvton_ov.options import TryOnResult, TryOnStep
+from catvton_ov.settings import TryOnSettings
 from catvton_ov.sources import BUNDLED, Download
 
 TITLE = "Virtual try-on"
 LEAD = "Choose a person and a garment, mark the clothes that should change, and press **Try on**."
 UNEXPECTED = "Something went wrong on the server; the photos were not kept. Try again, or choose other pictures."
+REFUSED = "That did not work"
+UNREADABLE = "What was sent could not be read. A picture may be missing, or deleted after its time: add it again."
+NO_EXAMPLE = "There is no such example."
 REAL_MODEL = "python app.py --model owner/name"
 CATEGORY = {
     "upper": "Upper body",
@@ -30,18 +34,54 @@ GUIDANCE = "How closely to follow the garment"
 GUIDANCE_HINT = "Guidance scale: CatVTON's authors advise 2.5 to 3.5; up to 1 runs the model once a step, not twice"
 SAMPLER_HINT = "ddim is the paper's; dpmpp_2m is made for few steps"
 SEED_HINT = "The same seed and settings give the same picture"
-PRIVACY = (
-    "Photos go to the machine that serves this page and are deleted from its temporary folder after about an hour. "
-    "Use pictures of other people only with their consent."
-)
+UNUSED_LINK = "The settings in this link were not used"
+VARIANT = "No. {}"
+VARIANTS_HINT = "With seeds one apart; each takes the same time"
+CONSENT = "By pressing **Try on** you say that everybody on the photos agrees to it."
+PHOTO_NOTE = '<div data-place="person" role="status"></div><div data-place="garment" role="status"></div>'
+PERSON = ("Largest", "Second", "Third", "No. {}")
+TOGETHER = ("Person", "Garment", "Repainted", "Result")
+
+
+def privacy(keep_seconds: float, share: bool) -> str:
+    """What happens to photos, for the foot of the page."""
+    minutes = max(1, round(keep_seconds / 60))
+    text = (
+        f"Photos go to the machine that serves this page and are deleted from its temporary folder after {minutes} min."
+    )
+    if share:
+        text += " They pass through the relay of the provider of this share link."
+    return text + " Results say in their metadata that they were made by AI."
+
+
+def licence(bundle: Bundle) -> str:
+    """The model's name and licence, for the foot of the page."""
+    manifest = bundle.manifest
+    return f'<div class="licence">Model {html.escape(manifest.name)}: {html.escape(manifest.licence)}</div>'
+
+
+def link(settings: TryOnSettings) -> str:
+    """A link to the page with these settings, without any photo."""
+    query = html.escape(settings.to_query(), quote=True)
+    return f'<a class="share" href="?{query}" target="_blank" rel="noopener">Link to these settings, without photos</a>'
 
 
 def notice(bundle: Bundle, source: str) -> str:
-    """What the model is for, and how to get the real one where this is the demonstration model."""
+    """On a first visit what happens to photos; what the model is for, and how to get the real one instead of a demo."""
+    welcome = (
+        '<div class="welcome">Your photos stay on the machine that serves this page, for a short while, and nobody '
+        "else gets them. <button type='button' onclick='greeted()'>Got it</button></div>"
+    )
     text = f"{html.escape(bundle.manifest.notice)} Model licence: {html.escape(bundle.manifest.licence)}."
     if source == BUNDLED:
         text += f" For photos, start the app with a converted CatVTON model: <code>{REAL_MODEL}</code>."
-    return f'<div class="notice">{text}</div>'
+    return f'<div class="notice">{welcome}{text}</div>'
+
+
+def sentence(error: TryOnError) -> str:
+    """What an error says, however much of what was sent it repeats."""
+    text = str(error)
+    return text if len(text) <= 400 else f"{text[:200]} … {text[-180:]}"
 
 
 def trouble(error: TryOnError) -> str:
@@ -77,14 +117,26 @@ def found(maps: LabelMaps) -> str:
     if maps.persons == 0:
         text = "No body was recognised; the mask follows the clothes alone. Check it, paint or erase."
     elif maps.persons > 1:
-        text = f"{maps.persons} persons were found; the mask is the largest one's. Check it, paint or erase."
+        text = f"{maps.persons} persons were found. Choose whose clothes change; paint or erase to correct."
     else:
         text = "What is red will be repainted. Paint to add, erase to remove."
     return f'<div class="status" role="status"><span>{text}</span></div>'
 
 
-def done(result: TryOnResult) -> str:
+def step(item: TryOnStep, variant: int, variants: int) -> str:
+    """Progress after a step of one of the variants, counted from 0."""
+    text = f"Step {item.step} of {item.total}"
+    if variants > 1:
+        text = f"Variant {variant + 1} of {variants}: {text.lower()}"
+    return progress(text, (variant + item.step / item.total) / variants)
+
+
+def done(result: TryOnResult, number: int = 1, variants: int = 1) -> str:
+    """What a try-on, the last of so many that are done, has taken."""
     total = sum(result.seconds.values())
     parts = " · ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items() if seconds >= 0.05)
-    text = f"<b>Done in {total:.1f} s</b> ({parts}) · seed {result.seed}"
+    which = f"Variant {number} of {variants} done" if number < variants else "Done"
+    text = f"<b>{which} in {total:.1f} s</b> ({parts}) · seed {result.seed}"
+    if variants > 1 and number == variants:
+        text += " · choose one of the variants below"
     return f'<div class="status" role="status"><span>{text}</span></div>'

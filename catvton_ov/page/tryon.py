@@ -1,0 +1,206 @@
+"""The button "Try on": what happens from the press to the pictures, and what may be done with them afterwards."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import gradio as gr
+import numpy as np
+import numpy.typing as npt
+from gradio.processing_utils import save_bytes_to_cache
+from PIL import Image
+
+from catvton_ov.errors import OptionsError
+from catvton_ov.images import as_rgb, open_picture
+from catvton_ov.marking import marked
+from catvton_ov.masking.automask import MaskAdjustment
+from catvton_ov.options import MAX_SEED, TryOnResult, TryOnStep
+from catvton_ov.page import words
+from catvton_ov.page.bounds import Bounds
+from catvton_ov.page.editor import PAINT, EditorValue, photo_and_paint
+from catvton_ov.page.engine import Engine
+from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, was_corrected
+from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
+from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.settings import TryOnSettings
+
+MOST_VARIANTS = 4
+SETTINGS_FILE = "try-on-settings.json"
+
+
+class Update(NamedTuple):
+    """What one turn of a try-on changes on the page, in the order of the outputs."""
+
+    picture: Any  # the result or a preview
+    before_after: Any  # (photo, result)
+    together: Any  # photo, garment, what was repainted, result
+    variants: Any  # the results, where more than one was asked for
+    status: str  # HTML
+    seed: Any
+    settings: Any  # file
+    link: Any  # HTML
+    shown: Any  # settings of the results that are shown, one each
+    editor: Any  # the person's photo, with an auto-mask
+    parsed: Any  # what the session knows of the photo
+
+    @classmethod
+    def of(cls, status: str, **changes: Any) -> Update:
+        """The status and what else changes."""
+        return cls(**{name: changes.get(name, gr.skip()) for name in cls._fields if name != "status"}, status=status)
+
+
+class TryOn:
+    def __init__(self, engine: Engine, bounds: Bounds, corner_mark: bool, cache: str) -> None:
+        """
+        Args:
+            corner_mark: whether results bear a visible mark.
+            cache: where files to download are put.
+        """
+        self.engine = engine
+        self.bounds = bounds
+        self.corner_mark = corner_mark
+        self.cache = cache
+
+    def press(
+        self,
+        editor: EditorValue | None,
+        parsed: Parsed | None,
+        which: int,
+        category: str,
+        outlined: bool,
+        model: str,
+        device: str,
+        garment: str | None,
+        worn: bool,
+        variants: float,
+        steps: float,
+        guidance_scale: float,
+        sampler: str,
+        seed: float | None,
+        randomise: bool,
+        preview: bool,
+        *percents: float,
+    ) -> Iterator[Update]:
+        """Previews and progress while it runs, the results last. Without paint, the auto-mask is used."""
+        with shown_to_visitor():
+            wish = Wish.of(category, outlined, percents)
+            person, painted = photo_and_paint(editor)
+            options = options_of(steps, guidance_scale, sampler, None if randomise else seed)
+            count = whole(variants, "variants")
+            if not 1 <= count <= MOST_VARIANTS:
+                raise OptionsError(f"There may be 1 to {MOST_VARIANTS} variants; got {count}.")
+            flat = open_picture(given(garment, "garment"), "photo of the garment")
+            yield Update.of(words.progress("Preparing the model", 0))
+            for download in self.engine.watch(model):
+                yield Update.of(words.progress(*words.fetched(download)))
+            pipeline, parser = self.engine.pipeline(model, device), self.engine.parser(model, device)
+            if not painted.any():
+                yield Update.of(words.progress(words.PARSING, 0))
+                parsed = parse(person, parser, parsed, which)
+                value, parsed = put_mask(editor, parsed, wish)
+                yield Update.of(words.found(parsed.maps), editor=value, parsed=parsed)
+                _, painted = photo_and_paint(value)
+            if worn:
+                flat = cut_out(flat, parser, category)
+            settings = TryOnSettings(
+                category,
+                options,
+                wish.adjustment if parsed is not None and parsed.of(person) else MaskAdjustment(),
+                was_corrected(person, painted, parsed),
+                pipeline.bundle.manifest.name,
+            )
+            views = Views(as_rgb(person, "photo of the person"), as_rgb(flat, "photo of the garment"), painted)
+            yield from self._variants(pipeline, views, settings, count, preview)
+
+    def _variants(
+        self, pipeline: TryOnPipeline, views: Views, settings: TryOnSettings, count: int, preview: bool
+    ) -> Iterator[Update]:
+        """The try-ons with seeds n, n + 1, and so on; every result is there as soon as it is done."""
+        options = settings.options
+        every = max(1, round(options.steps / 6)) if preview else 0
+        mask = Image.fromarray(views.painted.astype(np.uint8) * np.uint8(255))
+        results: list[tuple[Image.Image, str]] = []
+        told: list[TryOnSettings] = []
+        first = options.seed
+        for number in range(count):
+            seed = None if first is None else (first + number) % (MAX_SEED + 1)
+            wanted = replace(options, seed=seed)
+            running = pipeline.steps(views.person, views.garment, mask, wanted, preview_every=every)
+            for item in within(self.bounds.job_seconds, running):
+                if isinstance(item, TryOnStep):
+                    shown = {} if item.preview is None else {"picture": self._screened(item.preview, mask)}
+                    yield Update.of(words.step(item, number, count), **shown)
+                else:
+                    first = item.seed if first is None else first
+                    result = self._screened(item.picture, mask)
+                    results.append((result, words.VARIANT.format(number + 1)))
+                    told.append(replace(settings, options=replace(options, seed=item.seed)))
+                    yield self._shown(item, views, results, told, count)
+
+    def _shown(
+        self,
+        item: TryOnResult,
+        views: Views,
+        results: list[tuple[Image.Image, str]],
+        told: list[TryOnSettings],
+        count: int,
+    ) -> Update:
+        """The result that is done, in every view; in the gallery beside those before it."""
+        result = results[-1][0]
+        return Update.of(
+            words.done(item, len(results), count),
+            picture=result,
+            before_after=(views.person, result),
+            together=views.together(result),
+            variants=gr.update(value=list(results), visible=count > 1, selected_index=None),
+            seed=item.seed,
+            settings=self._file(told[-1]),
+            link=words.link(told[-1]),
+            shown=list(told),
+        )
+
+    def pick_variant(
+        self,
+        gallery: list[tuple[str, str]] | None,
+        photo: tuple[str | None, str | None] | None,
+        told: list[TryOnSettings],
+        event: gr.SelectData,
+    ) -> tuple[Any, ...]:
+        """The variant that was clicked: as the picture, beside the photo of before, its seed, settings and link."""
+        with shown_to_visitor():
+            path = chosen([Path(path) for path, _ in gallery or []], event)
+            settings = told[event.index]
+            result = marked(open_picture(path, "variant"))
+            before = gr.skip()
+            if photo is not None and photo[0] is not None:
+                before = (open_picture(photo[0], "photo of the person"), result)
+            return result, before, settings.options.seed, self._file(settings), words.link(settings)
+
+    def _screened(self, picture: Image.Image, mask: Image.Image) -> Image.Image:
+        return marked(self.engine.screened(picture, mask), self.corner_mark)
+
+    def _file(self, settings: TryOnSettings) -> Any:
+        """The button that downloads settings."""
+        path = save_bytes_to_cache(settings.to_json(), SETTINGS_FILE, self.cache)
+        return gr.update(value=str(path), interactive=True)
+
+    def cancelled(self) -> str:
+        return words.progress("Cancelled", 0)
+
+
+class Views(NamedTuple):
+    """What was put in."""
+
+    person: Image.Image
+    garment: Image.Image
+    painted: npt.NDArray[np.bool_]  # (H, W)
+
+    def together(self, result: Image.Image) -> list[tuple[Image.Image, str]]:
+        """What went in, what was repainted and what came out, with captions."""
+        pixels = np.asarray(self.person).copy()
+        pixels[self.painted] = (pixels[self.painted] * 0.35 + np.array(PAINT) * 0.65).astype(np.uint8)
+        shown = (self.person, self.garment, Image.fromarray(pixels), result)
+        return list(zip(shown, words.TOGETHER, strict=True))

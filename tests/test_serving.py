@@ -1,0 +1,209 @@
+"""The page as its owner meets it: readiness, what a killed page leaves behind, and its own folder."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+from PIL import Image
+
+from catvton_ov.errors import OptionsError
+from catvton_ov.masking.automask import MaskAdjustment
+from catvton_ov.masking.labels import LabelMaps
+from catvton_ov.page.bounds import Bounds, Pace, client_of
+from catvton_ov.page.cache import NAME, picture_cache, sweep
+from catvton_ov.page.masks import Wish, parse, put_mask
+from catvton_ov.page.serving import serving
+from tests.hub_standin import Stall, serve
+from tests.serving import ROOT, served_page
+from tests.visitor import Visitor
+
+EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
+
+
+def test_readiness_is_loading_then_ready(tmp_path: Path) -> None:
+    bundle = ROOT / "assets" / "paper_doll"
+    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    with serve({"some/model": (commit, files)}) as hub:
+        stall = hub.deliver["unet/openvino_model.bin"] = Stall()
+        settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hub"), "HF_HUB_OFFLINE": "0"}
+        settings |= {"HF_HUB_DISABLE_XET": "1", "CATVTON_OV_MODEL": f"some/model@{commit}"}
+        with served_page(tmp_path, "--auth", "ada:secret", **settings) as url:
+            assert stall.reached.wait(60)
+            answer = httpx.get(f"{url}health")
+            assert (answer.status_code, answer.json()["state"]) == (503, "loading")
+            stall.go.set()
+            deadline = time.monotonic() + 60
+            while (answer := httpx.get(f"{url}health")).status_code == 503 and time.monotonic() < deadline:
+                time.sleep(0.2)
+            assert (answer.status_code, answer.json()["state"]) == (200, "ready")
+    assert "brings no safety checker" in (tmp_path / "page.log").read_text()
+
+
+def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_broken_model_says_why(
+    tmp_path: Path,
+) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    broken = tmp_path / "broken"
+    shutil.copytree(ROOT / "assets" / "paper_doll", broken)
+    weights = broken / "unet" / "openvino_model.bin"
+    weights.chmod(0o644)
+    weights.write_bytes(weights.read_bytes()[:-100])
+    environment = {**os.environ, "GRADIO_TEMP_DIR": str(tmp_path / "cache"), "HF_HUB_OFFLINE": "1"}
+    command = [sys.executable, "app.py", "--port", str(port), "--keep-seconds", "8"]
+    url = f"http://127.0.0.1:{port}/"
+    process = subprocess.Popen([*command, "--model", "paper_doll"], cwd=ROOT, env=environment)
+    try:
+        _wait_for(url)
+        visitor = Visitor(url)
+        pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
+        files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
+        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1]}
+        assert visitor.http.post("gradio_api/call/try_on", json=body).status_code == 200
+        time.sleep(1.5)
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait(30)
+    assert list((tmp_path / "cache").rglob("Ada.png"))
+    process = subprocess.Popen([*command, "--model", "paper_doll", "--model", str(broken)], cwd=ROOT, env=environment)
+    try:
+        _wait_for(url)
+        visitor = Visitor(url)
+        files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
+        assert visitor.call("try_on", *files, "upper", 1, 1, "ddim", 1).worked
+        files[0] = visitor.upload((EXAMPLES / pictures[0]).read_bytes(), pictures[0])
+        asked = visitor.press("auto-mask", Model=str(broken), person={"background": files[0], "layers": []})
+        assert "is damaged: unet/openvino_model.bin has" in str(asked.message)
+        states = {model["model"]: model for model in visitor.http.get("health").json()["models"]}
+        assert (states["paper_doll"]["state"], states[str(broken)]["state"]) == ("ready", "failed")
+        assert "is damaged" in states[str(broken)]["reason"]
+        deadline = time.monotonic() + 60
+        while list((tmp_path / "cache").rglob("*.png")) and time.monotonic() < deadline:
+            time.sleep(0.3)
+        assert list((tmp_path / "cache").rglob("*.png")) == [], "photos of the killed page are kept"
+    finally:
+        process.terminate()
+        process.wait(30)
+    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+
+
+def _wait_for(url: str) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            httpx.get(f"{url}health")
+            return
+        except httpx.HTTPError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)
+
+
+def test_pictures_lie_in_a_private_folder_that_is_swept_by_age_and_goes_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
+    with picture_cache(3600) as folder:
+        assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
+        assert folder.stat().st_mode & 0o077 == 0
+        old = folder / "hash" / "photo.png"
+        old.parent.mkdir()
+        old.write_bytes(b"photo")
+        os.utime(old, (0, 0))  # a copy of an old file is a new one
+        sweep(tmp_path, keep_seconds=3600)
+        assert old.exists()
+        time.sleep(0.05)
+        new = folder / "new.png"
+        new.write_bytes(b"photo")
+        sweep(tmp_path, keep_seconds=time.time() - (old.lstat().st_ctime + new.lstat().st_ctime) / 2)
+        assert new.exists()
+        assert not old.exists()
+    assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
+    assert list((tmp_path / NAME).iterdir()) == []
+    assert "sweeper" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_the_pace_counts_each_visitor_by_the_minute_and_forgets_the_oldest() -> None:
+    now = 0.0
+    pace = Pace(2, now=lambda: now, visitors=2)
+    assert [pace.allows("a") for _ in range(3)] == [True, True, False]
+    assert pace.allows("b")
+    now = 60.0
+    assert pace.allows("a")
+    for name in ("c", "d"):
+        assert pace.allows(name)
+    assert len(pace._times) == 2
+
+
+@pytest.mark.parametrize(
+    ("nearest", "forwarded", "visitor"),
+    [
+        ("203.0.113.5", "198.51.100.1", "203.0.113.5"),  # whoever connects from outside is who they are
+        ("10.0.0.7", "evil, 198.51.100.1, 8.8.8.8, 10.0.0.9", "8.8.8.8"),
+        ("127.0.0.1", "", "127.0.0.1"),
+        ("10.0.0.7", "10.0.0.8", "10.0.0.7"),
+    ],
+)
+def test_a_visitor_is_known_by_what_the_nearest_proxy_saw(nearest: str, forwarded: str, visitor: str) -> None:
+    headers = [(b"x-forwarded-for", forwarded.encode())] if forwarded else []
+    assert client_of({"client": (nearest, 1), "headers": headers}) == visitor
+
+
+def test_a_try_on_that_takes_too_long_is_stopped_and_says_so(tmp_path: Path) -> None:
+    with served_page(tmp_path, "--job-seconds", "0.5") as url:
+        visitor = Visitor(url)
+        pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
+        files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
+        answer = visitor.call("try_on", *files, "upper", 100, 2.5, "ddim", 1)
+        assert "choose fewer steps" in str(answer.message)
+
+
+def test_bounds_that_are_none_are_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(OptionsError, match="waiting must be above 0"):
+        Bounds(waiting=0)
+    with pytest.raises(SystemExit):
+        serving(["--job-seconds", "nan"])
+    assert "job_seconds must be above 0" in capsys.readouterr().err
+    assert serving(["--keep-seconds", "60"]).bounds == Bounds(keep_seconds=60)
+
+
+class TwoFigures:
+    """A parser that sees two persons, one in each half of a photo."""
+
+    def __call__(self, picture: Image.Image, person: int = 0) -> LabelMaps:
+        width, height = picture.size
+        body, lip = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
+        middle = width // 4 + person * width // 2
+        body[height // 4 : height // 2, middle - 10 : middle + 10] = 2  # DensePose's front of the torso
+        for place in (width // 4, 3 * width // 4):
+            lip[height // 4 : height // 2, place - 10 : place + 10] = 5  # SCHP's upper clothes
+        return LabelMaps(body, lip, np.zeros_like(lip), persons=2)
+
+    def release(self) -> None:
+        pass
+
+
+def test_of_two_persons_the_chosen_ones_clothes_are_masked_and_a_new_photo_begins_with_the_largest() -> None:
+    photo, other = Image.new("RGB", (200, 200), "gray"), Image.new("RGB", (200, 200), "white")
+    parser = TwoFigures()
+    first = parse(photo, parser, None, person=1)  # nobody was numbered yet
+    assert (first.person, first.maps.persons) == (0, 2)
+    second = parse(photo, parser, first, person=1)
+    assert second.person == 1
+    assert not np.array_equal(second.maps.densepose, first.maps.densepose)
+    assert parse(photo, parser, second, person=1) is second
+    assert parse(other, parser, second, person=1).person == 0
+    value, _ = put_mask({"background": photo, "layers": []}, second, Wish("upper", MaskAdjustment(), False))
+    assert value["layers"][0].getchannel("A").getbbox() is not None
