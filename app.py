@@ -14,7 +14,6 @@ import gradio as gr  # isort: skip
 from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
-from catvton_ov.options import TryOnOptions
 from catvton_ov.page import words
 from catvton_ov.page.bounds import Doorkeeper
 from catvton_ov.page.cache import picture_cache
@@ -26,6 +25,7 @@ from catvton_ov.page.health import announce, health_route
 from catvton_ov.page.layout import advanced_settings, garment_column, head, person_column, result_column, theme
 from catvton_ov.page.serving import Serving, serving
 from catvton_ov.page.tryon import TryOn
+from catvton_ov.presets import default_preset, preset
 from catvton_ov.sources import BUNDLED
 
 STYLE = Path(__file__).parent / "catvton_ov" / "page" / "style.css"
@@ -36,7 +36,7 @@ QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 def build(engine: Engine, how: Serving) -> gr.Blocks:
     """The page for an engine; a model is opened when a browser opens the page, and compiled by the first try-on."""
-    bounds, defaults = how.bounds, TryOnOptions()
+    bounds, defaults = how.bounds, preset(default_preset(engine.device))
     handlers, trying = Handlers(engine), TryOn(engine, bounds, how.corner_mark, get_upload_folder())
     with GuardedBlocks(bounds, title=words.TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {words.TITLE}\n{words.LEAD}", elem_id="lead")
@@ -44,7 +44,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         with gr.Row(elem_id="stage"):
             person = person_column(bounds)
             garment = garment_column()
-            result = result_column()
+            result = result_column(engine.device)
         advanced = advanced_settings(engine, defaults)
         gr.Markdown(words.privacy(bounds.keep_seconds, how.share), elem_id="privacy")
         licence = gr.HTML(elem_id="licence")
@@ -59,8 +59,9 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         opened = page.load(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
         model.change(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
         chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
-        told = [category, *chosen, *person.percents]  # what settings hold
-        opened.then(handlers.open_link, None, told, **QUIET)
+        timed = [result.speed, model, advanced.device, advanced.steps, advanced.guidance]  # what decides the time
+        told = [category, *chosen, result.speed, *person.percents]  # what settings hold
+        opened.then(handlers.open_link, None, told, **QUIET).then(trying.estimate, timed, result.estimate, **QUIET)
         result.load.upload(handlers.open_settings, result.load, told, **QUIET)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
         person.examples.select(handlers.pick_person, model, [editor, example], **QUIET).then(
@@ -89,16 +90,27 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         )
         person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
         garment.rare.input(handlers.show_categories, [garment.rare, category], category, api_visibility="private")
+        chosen_speed = [advanced.steps, advanced.guidance, advanced.sampler, result.estimate]
+        result.speed.input(trying.choose_speed, timed[:3], chosen_speed, **QUIET)
+        gr.on(
+            [advanced.steps.release, advanced.guidance.release, advanced.device.input],
+            trying.estimate,
+            timed,
+            result.estimate,
+            **QUIET,
+        )
+        wanted = [garment.picture, garment.worn, result.count, result.speed]
         views = [result.picture, result.before_after, result.together, result.variants]
         running = result.start.click(
             trying.press,
-            [*masking, garment.picture, garment.worn, result.count, *chosen, advanced.preview, *person.percents],
+            [*masking, *wanted, *chosen, advanced.preview, *person.percents],
             [*views, result.status, advanced.seed, result.settings, result.link, shown, editor, parsed],
             show_progress="minimal",  # the place in the queue, and how long it may take
             show_progress_on=result.status,
             api_visibility="private",
             **ONE_JOB,
         )
+        running.success(trying.estimate, timed, result.estimate, **QUIET)
         result.variants.select(
             trying.pick_variant,
             [result.variants, result.before_after, shown],
@@ -106,22 +118,23 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             **QUIET,
         )
         result.cancel.click(trying.cancelled, None, result.status, cancels=[running, finding], **QUIET)
-        _endpoints(Endpoints(engine, bounds, how.corner_mark), defaults)
+        _endpoints(Endpoints(engine, bounds, how.corner_mark), trying)
     return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 
 
-def _endpoints(endpoints: Endpoints, defaults: TryOnOptions) -> None:
-    """`/try_on` and `/mask`: plain files and values for scripts; invisible on the page."""
+def _endpoints(endpoints: Endpoints, trying: TryOn) -> None:
+    """`/try_on`, `/mask` and `/presets`: plain files and values for scripts; invisible on the page."""
     with gr.Column(visible=False):
         given = [
             gr.File(label="person", type="filepath"),
             gr.File(label="garment", type="filepath"),
             gr.File(label="mask", type="filepath"),
             gr.Textbox(CATEGORIES[0], label="category"),
-            gr.Number(defaults.steps, label="steps"),
-            gr.Number(defaults.guidance_scale, label="guidance_scale"),
-            gr.Textbox(defaults.sampler, label="sampler"),
+            gr.Number(None, label="steps"),
+            gr.Number(None, label="guidance_scale"),
+            gr.Textbox(None, label="sampler"),
             gr.Number(None, label="seed"),
+            gr.Textbox(None, label="preset"),
         ]
         answers = [gr.Image(label="image", format="png"), gr.Number(label="seed"), gr.JSON(label="timings")]
         gr.Button().click(endpoints.try_on_files, given, answers, api_name="try_on", **ONE_JOB)
@@ -129,6 +142,7 @@ def _endpoints(endpoints: Endpoints, defaults: TryOnOptions) -> None:
         photo = gr.File(label="person", type="filepath")
         kind = gr.Textbox(CATEGORIES[0], label="category")
         mask = gr.Image(label="mask", format="png")
+        gr.Button().click(trying.speed.presets, None, gr.JSON(label="presets"), api_name="presets")
         gr.Button().click(endpoints.mask_file, [photo, kind, *reach], mask, api_name="mask", **ONE_JOB)
 
 

@@ -31,6 +31,7 @@ def served_process(folder: Path, *arguments: str, **environment: str) -> Iterato
     url = f"http://127.0.0.1:{port}/"
     log = folder / "page.log"
     env = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    env["XDG_CACHE_HOME"] = str(folder / "facts")  # what a page remembers of this machine
     env |= {"CATVTON_OV_JOBS_PER_MINUTE": "100000", **environment}  # tests are in a hurry
     with log.open("w") as stream:
         process = subprocess.Popen(

@@ -15,6 +15,7 @@ from PIL import Image
 from catvton_ov.images import open_picture
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.presets import PRESETS, preset
 from tests.serving import ROOT, served_page
 
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
@@ -57,6 +58,21 @@ def test_without_a_seed_one_is_drawn_and_told(client: Client) -> None:
     path, seed, _ = call(client, seed=None)
     again, _, _ = call(client, seed=seed)
     assert Path(path).read_bytes() == Path(again).read_bytes()
+
+
+def test_a_preset_is_the_pipelines_own_and_presets_tell_what_it_is(client: Client) -> None:
+    path, _, _ = call(client, preset="fast", steps=None, guidance_scale=None, sampler=None)
+    pictures = [open_picture(example(kind)) for kind in ("person", "garment", "mask")]
+    expected = TryOnPipeline.load("paper_doll")(*pictures, preset("fast", seed=7)).picture
+    with Image.open(path) as answer:
+        assert np.array_equal(np.asarray(answer), np.asarray(expected))
+    told = client.predict(api_name="/presets")
+    assert list(told["presets"]) == list(PRESETS)
+    assert told["default"] in PRESETS
+    options = told["presets"]["fast"]["options"]
+    assert (options["steps"], options["shortcuts"]["cache_every"]) == (8, 3)
+    with pytest.raises(AppError, match="Unknown preset 'quick'; expected one of reference, balanced, fast"):
+        call(client, preset="quick")
 
 
 def picture(folder: Path, name: str, mode: str = "RGB", size: tuple[int, int] = (384, 512), **save: object) -> Path:

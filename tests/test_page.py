@@ -155,6 +155,23 @@ def test_cancel_stops_the_work_and_the_next_run_is_served(page: Page) -> None:
     expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
 
 
+def test_a_speed_brings_its_steps_and_the_page_says_how_long_a_picture_takes(page: Page) -> None:
+    expect(page.locator("#estimate")).to_contain_text(re.compile("The first picture shows|A picture takes"))
+    set_steps(page, 3)
+    quality = page.get_by_label("range slider for Quality")
+    for speed, steps in (("Reference", "50"), ("Fast", "8")):
+        page.locator("#speed").get_by_label(speed).click()
+        expect(quality).to_have_value(steps)
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text(
+        re.compile(r"Step \d of 8, (under|about) \d+ (s|min) left"), timeout=SLOW
+    )
+    expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+    expect(page.locator("#estimate")).to_contain_text(
+        re.compile(r"A picture takes (under|about) \d+ s on this machine")
+    )
+
+
 def test_a_photo_without_a_person_gets_a_sentence_that_says_what_to_do(page: Page, tmp_path: Path) -> None:
     Image.new("RGB", (300, 400), "gray").save(tmp_path / "own.png")
     page.locator("#person").get_by_label("Clear canvas").click()

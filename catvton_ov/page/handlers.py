@@ -20,6 +20,7 @@ from catvton_ov.page.editor import EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.examples import Examples
 from catvton_ov.page.masks import Parsed, Wish, parse, put_mask, readjusted
+from catvton_ov.page.speed import preset_of
 from catvton_ov.page.values import chosen, shown_to_visitor
 from catvton_ov.settings import TryOnSettings
 
@@ -174,7 +175,7 @@ class Handlers:
             return self.show_settings(TryOnSettings.from_json(content))
 
     def show_settings(self, settings: TryOnSettings) -> tuple[Any, ...]:
-        """Settings in their places: category, steps, guidance, sampler, seed, whether to draw one, mask in percent."""
+        """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, mask in percent."""
         options = settings.options
         offered = CATEGORIES if settings.category in CATEGORIES else GARMENT_CATEGORIES
         return (
@@ -184,6 +185,7 @@ class Handlers:
             options.sampler,
             options.seed if options.seed is not None else gr.skip(),
             options.seed is None,
+            preset_of(options),
             *astuple(settings.adjustment),
         )
 

@@ -16,6 +16,7 @@ from catvton_ov.page.engine import Engine
 from catvton_ov.page.guard import bound_editor
 from catvton_ov.page.handlers import CATEGORIES
 from catvton_ov.page.tryon import MOST_VARIANTS
+from catvton_ov.presets import default_preset
 from catvton_ov.samplers import SAMPLERS
 
 
@@ -52,6 +53,8 @@ class Result:
     status: gr.HTML
     start: gr.Button
     cancel: gr.Button
+    speed: gr.Radio  # a preset
+    estimate: gr.HTML  # how long a picture takes
     count: gr.Radio  # of variants
     variants: gr.Gallery
     settings: gr.DownloadButton
@@ -137,7 +140,7 @@ def garment_column() -> Garment:
     return Garment(picture, category, more, rare, worn, examples)
 
 
-def result_column() -> Result:
+def result_column(device: str) -> Result:
     with gr.Column(min_width=300, elem_id="result-column"):
         with gr.Tabs():
             with gr.Tab("Result"):
@@ -175,6 +178,10 @@ def result_column() -> Result:
         with gr.Row():
             start = gr.Button("Try on", variant="primary", elem_id="try-on", scale=3)
             cancel = gr.Button("Cancel", elem_id="cancel", scale=1, min_width=90)
+        speed = gr.Radio(
+            list(words.SPEED), value=default_preset(device), label="Speed", info=words.SPEED_HINT, elem_id="speed"
+        )
+        estimate = gr.HTML(elem_id="estimate")
         gr.Markdown(words.CONSENT, elem_classes="caption")
         gr.HTML(words.PHOTO_NOTE, elem_id="photo-note")
         count = gr.Radio(
@@ -187,7 +194,9 @@ def result_column() -> Result:
                 "Use settings of a file", elem_id="load", size="sm", file_types=[".json"], type="binary"
             )
         link = gr.HTML(elem_id="link")
-    return Result(picture, before_after, together, status, start, cancel, count, variants, settings, load, link)
+    return Result(
+        picture, before_after, together, status, start, cancel, speed, estimate, count, variants, settings, load, link
+    )
 
 
 def advanced_settings(engine: Engine, defaults: TryOnOptions) -> Advanced:

@@ -23,6 +23,7 @@ from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import PAINT, EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, was_corrected
+from catvton_ov.page.speed import Speed
 from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.settings import TryOnSettings
@@ -63,6 +64,7 @@ class TryOn:
         self.bounds = bounds
         self.corner_mark = corner_mark
         self.cache = cache
+        self.speed = Speed(engine)
 
     def press(
         self,
@@ -76,6 +78,7 @@ class TryOn:
         garment: str | None,
         worn: bool,
         variants: float,
+        speed: str,
         steps: float,
         guidance_scale: float,
         sampler: str,
@@ -88,7 +91,7 @@ class TryOn:
         with shown_to_visitor():
             wish = Wish.of(category, outlined, percents)
             person, painted = photo_and_paint(editor)
-            options = options_of(steps, guidance_scale, sampler, None if randomise else seed)
+            options = options_of(speed, steps, guidance_scale, sampler, None if randomise else seed)
             count = whole(variants, "variants")
             if not 1 <= count <= MOST_VARIANTS:
                 raise OptionsError(f"There may be 1 to {MOST_VARIANTS} variants; got {count}.")
@@ -113,14 +116,23 @@ class TryOn:
                 pipeline.bundle.manifest.name,
             )
             views = Views(as_rgb(person, "photo of the person"), as_rgb(flat, "photo of the garment"), painted)
-            yield from self._variants(pipeline, views, settings, count, preview)
+            yield from self._variants(pipeline, views, settings, count, preview, (model, device))
 
     def _variants(
-        self, pipeline: TryOnPipeline, views: Views, settings: TryOnSettings, count: int, preview: bool
+        self,
+        pipeline: TryOnPipeline,
+        views: Views,
+        settings: TryOnSettings,
+        count: int,
+        preview: bool,
+        where: tuple[str, str],
     ) -> Iterator[Update]:
-        """The try-ons with seeds n, n + 1, and so on; every result is there as soon as it is done."""
+        """The try-ons with seeds n, n + 1, and so on; every result is there as soon as it is done.
+
+        Args:
+            where: model and device, for estimates of time.
+        """
         options = settings.options
-        every = max(1, round(options.steps / 6)) if preview else 0
         mask = Image.fromarray(views.painted.astype(np.uint8) * np.uint8(255))
         results: list[tuple[Image.Image, str]] = []
         told: list[TryOnSettings] = []
@@ -128,13 +140,17 @@ class TryOn:
         for number in range(count):
             seed = None if first is None else (first + number) % (MAX_SEED + 1)
             wanted = replace(options, seed=seed)
+            clock = self.speed.clock(*where, wanted)
+            every = self.speed.preview_every(clock) if preview else 0
             running = pipeline.steps(views.person, views.garment, mask, wanted, preview_every=every)
             for item in within(self.bounds.job_seconds, running):
                 if isinstance(item, TryOnStep):
                     shown = {} if item.preview is None else {"picture": self._screened(item.preview, mask)}
-                    yield Update.of(words.step(item, number, count), **shown)
+                    left = clock.step(item.seconds)
+                    yield Update.of(words.step(item, number, count, left), **shown)
                 else:
                     first = item.seed if first is None else first
+                    self.speed.learn(*where, clock, item)
                     result = self._screened(item.picture, mask)
                     results.append((result, words.VARIANT.format(number + 1)))
                     told.append(replace(settings, options=replace(options, seed=item.seed)))
@@ -186,6 +202,19 @@ class TryOn:
         """The button that downloads settings."""
         path = save_bytes_to_cache(settings.to_json(), SETTINGS_FILE, self.cache)
         return gr.update(value=str(path), interactive=True)
+
+    def estimate(self, speed: str, model: str, device: str, steps: float, guidance_scale: float) -> str:
+        """How long a picture takes with these settings; said on the page before anything runs."""
+        with shown_to_visitor():
+            options = options_of(speed, steps, guidance_scale, None, None)
+            return words.estimate(self.speed.estimate(model, device, options))
+
+    def choose_speed(self, speed: str, model: str, device: str) -> tuple[int, float, str, str]:
+        """A preset's steps, guidance and sampler in their places, and how long a picture takes with it."""
+        with shown_to_visitor():
+            options = options_of(speed, None, None, None, None)
+            said = words.estimate(self.speed.estimate(model, device, options))
+            return options.steps, options.guidance_scale, options.sampler, said
 
     def cancelled(self) -> str:
         return words.progress("Cancelled", 0)

@@ -14,6 +14,7 @@ import gradio as gr
 from catvton_ov.errors import ImageError, OptionsError, TryOnError
 from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.page import words
+from catvton_ov.presets import preset
 
 log = logging.getLogger(__name__)
 
@@ -43,13 +44,19 @@ def chosen(paths: Sequence[Path], event: gr.SelectData) -> Path:
     return paths[event.index]
 
 
-def options_of(steps: float, guidance_scale: float, sampler: str, seed: float | None) -> TryOnOptions:
-    return TryOnOptions(
-        steps=whole(steps, "steps"),
-        guidance_scale=number(guidance_scale, "guidance_scale"),
-        sampler=sampler,
-        seed=None if seed is None else whole(seed, "seed"),
-    )
+def options_of(
+    preset_name: str | None, steps: float | None, guidance_scale: float | None, sampler: str | None, seed: float | None
+) -> TryOnOptions:
+    """A preset's options, or the plain ones without a preset, with what else is given."""
+    given_values = {
+        "steps": None if steps is None else whole(steps, "steps"),
+        "guidance_scale": None if guidance_scale is None else number(guidance_scale, "guidance_scale"),
+        "sampler": sampler or None,
+        "seed": None if seed is None else whole(seed, "seed"),
+    }
+    if preset_name:
+        return preset(preset_name, **given_values)
+    return TryOnOptions(**{name: value for name, value in given_values.items() if value is not None})  # type: ignore[arg-type]
 
 
 def within(seconds: float, steps: Iterator[TryOnStep | TryOnResult]) -> Iterator[TryOnStep | TryOnResult]:

@@ -33,6 +33,9 @@ STEPS_HINT = "Denoising steps: more take longer"
 GUIDANCE = "How closely to follow the garment"
 GUIDANCE_HINT = "Guidance scale: CatVTON's authors advise 2.5 to 3.5; up to 1 runs the model once a step, not twice"
 SAMPLER_HINT = "ddim is the paper's; dpmpp_2m is made for few steps"
+SPEED = (("Fast", "fast"), ("Balanced", "balanced"), ("Reference", "reference"))
+SPEED_HINT = "Reference is the paper's recipe and takes longest; it sets the steps, guidance and sampler below"
+SHOWS_PACE = "The first picture shows how quick this machine is."
 SEED_HINT = "The same seed and settings give the same picture"
 UNUSED_LINK = "The settings in this link were not used"
 VARIANT = "No. {}"
@@ -123,9 +126,22 @@ def found(maps: LabelMaps) -> str:
     return f'<div class="status" role="status"><span>{text}</span></div>'
 
 
-def step(item: TryOnStep, variant: int, variants: int) -> str:
-    """Progress after a step of one of the variants, counted from 0."""
-    text = f"Step {item.step} of {item.total}"
+def duration(seconds: float) -> str:
+    """Seconds as people say them: "under 1 s", "8 s", "about 3 min"."""
+    if seconds < 1:
+        return "under 1 s"
+    return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
+
+
+def estimate(seconds: float | None) -> str:
+    """How long a picture will take, if this machine has shown it."""
+    text = SHOWS_PACE if seconds is None else f"A picture takes {duration(seconds)} on this machine."
+    return f'<div class="estimate">{text}</div>'
+
+
+def step(item: TryOnStep, variant: int, variants: int, left: float) -> str:
+    """Progress after a step of one of the variants, counted from 0; `left` are its remaining seconds."""
+    text = f"Step {item.step} of {item.total}, {duration(left)} left"
     if variants > 1:
         text = f"Variant {variant + 1} of {variants}: {text.lower()}"
     return progress(text, (variant + item.step / item.total) / variants)

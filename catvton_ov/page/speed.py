@@ -1,0 +1,72 @@
+"""The choice between quality and time, and what is said about how long it takes."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from catvton_ov.errors import TryOnError
+from catvton_ov.options import TryOnOptions, TryOnResult
+from catvton_ov.pace import Clock, Paces, pace_key
+from catvton_ov.page.engine import Engine
+from catvton_ov.presets import PRESETS, PresetName, default_preset
+
+MOST_PREVIEWS = 6
+PREVIEW_SHARE = 0.15  # of a picture's time that previews may add
+
+
+class Speed:
+    """Estimates for the page's models, from what this machine has shown."""
+
+    def __init__(self, engine: Engine, paces: Paces | None = None) -> None:
+        self.engine = engine
+        self.paces = paces or Paces()
+
+    def clock(self, model: str, device: str, options: TryOnOptions) -> Clock:
+        """For one picture of a model; raises BundleError if that cannot be opened."""
+        return Clock(options, self.paces.get(self._key(model, device, options)))
+
+    def estimate(self, model: str, device: str, options: TryOnOptions) -> float | None:
+        """Seconds of a picture; None where this machine has shown nothing yet, or the model is not open."""
+        if self.engine.opening(model).download is not None and not self.engine.opening(model).is_over(0):
+            return None
+        try:
+            return self.clock(model, device, options).before()
+        except TryOnError:
+            return None
+
+    def learn(self, model: str, device: str, clock: Clock, result: TryOnResult) -> None:
+        """Remember what a picture has shown."""
+        passes = ("denoise", "preview")
+        rest = sum(seconds for stage, seconds in result.seconds.items() if stage not in passes)
+        self.paces.put(self._key(model, device, clock.options), clock.pace(rest))
+
+    def preview_every(self, clock: Clock) -> int:
+        """Every so many steps a preview, so that previews add little; each decodes a picture. 0: none."""
+        steps, known = clock.options.steps, clock.known
+        count = 2
+        if known is not None:
+            decode = max(known.rest / 3, 1e-6)  # two encodings and a decoding, roughly alike
+            count = min(MOST_PREVIEWS, int(PREVIEW_SHARE * known.picture(clock.plan) / decode))
+        return max(1, round(steps / count)) if count else 0
+
+    def presets(self) -> dict[str, Any]:
+        """The endpoint `/presets`: every preset's options, its seconds here if they are known, and the default."""
+        model, device = self.engine.sources[0], self.engine.device
+        found = {
+            name: {"options": asdict(options), "seconds": self.estimate(model, device, options)}
+            for name, options in PRESETS.items()
+        }
+        return {"default": default_preset(device), "presets": found}
+
+    def _key(self, model: str, device: str, options: TryOnOptions) -> str:
+        manifest = self.engine.bundle(model).manifest
+        return pace_key(manifest, options.size or manifest.sizes[0], device, options)
+
+
+def preset_of(options: TryOnOptions) -> PresetName:
+    """The preset whose shortcuts and timesteps these options have; the reference where no other fits."""
+    for name, known in PRESETS.items():
+        if (options.shortcuts, options.spacing) == (known.shortcuts, known.spacing):
+            return name
+    return "reference"
