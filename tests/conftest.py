@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,3 +27,11 @@ def golden_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         report="none",
     )
     return export_bundle(options)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def nothing_remembered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """What a test run learns of this machine stays with the test run."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("facts")))
+        yield

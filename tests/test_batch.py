@@ -29,6 +29,7 @@ from catvton_ov.cli import main
 from catvton_ov.errors import BatchError
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.presets import preset
 from catvton_ov.sources import bundled_folder, open_bundle
 
 ROOT = Path(__file__).parent.parent
@@ -82,9 +83,9 @@ def test_results_are_the_pipelines_pictures(tmp_path: Path, capsys: pytest.Captu
 
     pipeline = TryOnPipeline.load("paper_doll", threads=1)
     expected = {
-        "Ada_upper-dots": ("Ada", "upper-dots", TryOnOptions(steps=2, seed=7)),
-        "tops/ben": ("Ben", "lower-plain", TryOnOptions(steps=2, seed=8, sampler="dpmpp_2m", guidance_scale=1)),
-        "Ada_lower-plain": ("Ada", "lower-plain", TryOnOptions(steps=2, seed=7, repaint=False)),
+        "Ada_upper-dots": ("Ada", "upper-dots", preset("balanced", steps=2, seed=7)),
+        "tops/ben": ("Ben", "lower-plain", preset("balanced", steps=2, seed=8, guidance_scale=1)),
+        "Ada_lower-plain": ("Ada", "lower-plain", preset("balanced", steps=2, seed=7, repaint=False)),
     }
     assert pictures(tmp_path / "out").keys() == {f"{name}.png" for name in expected}
     for name, (person, garment, options) in expected.items():

@@ -120,7 +120,7 @@ def test_sizes_that_no_photo_has_are_refused_in_words(honest: Any) -> None:
 def test_a_file_name_is_only_a_name(honest: Any, served: tuple[str, Path]) -> None:
     answers = outcomes(*honest, hostile.names(PHOTO), "garment")
     assert [name for name, answer in answers.items() if not answer.worked] == []
-    assert {path.name for path in served[1].iterdir()} == {"page.log", "cache"}
+    assert {path.name for path in served[1].iterdir()} == {"page.log", "cache", "facts"}
     assert not Path("/etc/cron.d/evil.png").exists()
 
 

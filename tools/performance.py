@@ -57,7 +57,7 @@ def points(rows: Sequence[Mapping[str, Any]], prices: Mapping[str, Any]) -> list
         passes = [each.full for step in plan for each in step]
         full, shallow = passes.count(True), passes.count(False)
         seconds = full * row["full"] + shallow * row["shallow"] + row["vae"]
-        found.append({"name": name, "full": full, "shallow": shallow, "seconds": seconds, **price})
+        found.append({**price, "name": name, "full": full, "shallow": shallow, "seconds": seconds})
     return sorted(found, key=lambda point: point["seconds"])
 
 
