@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import sys
 import threading
@@ -104,20 +105,31 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         running = result.start.click(
             trying.press,
             [*masking, *wanted, *chosen, advanced.preview, *person.percents],
-            [*views, result.status, advanced.seed, result.settings, result.link, shown, editor, parsed],
+            [
+                *views,
+                result.status,
+                result.estimate,
+                advanced.seed,
+                result.settings,
+                result.link,
+                shown,
+                editor,
+                parsed,
+            ],
             show_progress="minimal",  # the place in the queue, and how long it may take
             show_progress_on=result.status,
             api_visibility="private",
             **ONE_JOB,
         )
-        running.success(trying.estimate, timed, result.estimate, **QUIET)
         result.variants.select(
             trying.pick_variant,
             [result.variants, result.before_after, shown],
             [result.picture, result.before_after, advanced.seed, result.settings, result.link],
             **QUIET,
         )
-        result.cancel.click(trying.cancelled, None, result.status, cancels=[running, finding], **QUIET)
+        # In the browser alone: an event of the server's could wait behind the stream that is being closed.
+        said = f"() => {json.dumps(words.progress('Cancelled', 0))}"
+        result.cancel.click(None, None, result.status, cancels=[running, finding], js=said, **QUIET)
         _endpoints(Endpoints(engine, bounds, how.corner_mark), trying)
     return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 

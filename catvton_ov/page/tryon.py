@@ -40,6 +40,7 @@ class Update(NamedTuple):
     together: Any  # photo, garment, what was repainted, result
     variants: Any  # the results, where more than one was asked for
     status: str  # HTML
+    estimate: Any  # HTML: how long the next one takes
     seed: Any
     settings: Any  # file
     link: Any  # HTML
@@ -154,7 +155,7 @@ class TryOn:
                     result = self._screened(item.picture, mask)
                     results.append((result, words.VARIANT.format(number + 1)))
                     told.append(replace(settings, options=replace(options, seed=item.seed)))
-                    yield self._shown(item, views, results, told, count)
+                    yield self._shown(item, views, results, told, count, where)
 
     def _shown(
         self,
@@ -163,6 +164,7 @@ class TryOn:
         results: list[tuple[Image.Image, str]],
         told: list[TryOnSettings],
         count: int,
+        where: tuple[str, str],
     ) -> Update:
         """The result that is done, in every view; in the gallery beside those before it."""
         result = results[-1][0]
@@ -172,6 +174,7 @@ class TryOn:
             before_after=(views.person, result),
             together=views.together(result),
             variants=gr.update(value=list(results), visible=count > 1, selected_index=None),
+            estimate=words.estimate(self.speed.estimate(*where, told[-1].options)),
             seed=item.seed,
             settings=self._file(told[-1]),
             link=words.link(told[-1]),
@@ -215,9 +218,6 @@ class TryOn:
             options = options_of(speed, None, None, None, None)
             said = words.estimate(self.speed.estimate(model, device, options))
             return options.steps, options.guidance_scale, options.sampler, said
-
-    def cancelled(self) -> str:
-        return words.progress("Cancelled", 0)
 
 
 class Views(NamedTuple):
