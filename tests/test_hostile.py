@@ -29,7 +29,7 @@ from tests.visitor import JSON, Answer, Visitor
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
 PERSON = EXAMPLES / "person" / "Ada.png"
 PHOTO = Image.open(PERSON).convert("RGB")
-RIGHT = ("upper", 1, 1, "ddim", 7)  # category, steps, guidance_scale, sampler, seed
+RIGHT = ("upper", 1, 1, "ddim", 7, None)  # category, steps, guidance_scale, sampler, seed, preset
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +107,7 @@ def test_a_photo_cut_off_anywhere_is_refused(honest: Any) -> None:
     assert not [name for name, answer in answers.items() if answer.worked]
 
 
+@pytest.mark.slow
 def test_pictures_of_unusual_kinds_are_tried_on(honest: Any) -> None:
     answers = outcomes(*honest, hostile.unusual(PHOTO), "garment")
     assert [name for name, answer in answers.items() if not answer.worked] == []
@@ -120,15 +121,15 @@ def test_sizes_that_no_photo_has_are_refused_in_words(honest: Any) -> None:
 def test_a_file_name_is_only_a_name(honest: Any, served: tuple[str, Path]) -> None:
     answers = outcomes(*honest, hostile.names(PHOTO), "garment")
     assert [name for name, answer in answers.items() if not answer.worked] == []
-    assert {path.name for path in served[1].iterdir()} == {"page.log", "cache", "facts"}
+    assert {path.name for path in served[1].iterdir()} <= {"page.log", "cache", "facts"}
     assert not Path("/etc/cron.d/evil.png").exists()
 
 
 WRONG_VALUES: dict[str, tuple[Any, ...]] = {
     "category": ("hat", None, 7, [], {"a": 1}, "upper\0", "../upper"),
-    "steps": (0, -1, 2.5, "twenty", None, math.nan, math.inf, 1e308, 10**30, True, [1], {}),
-    "guidance_scale": (-1, 1e9, math.nan, -math.inf, "much", None, [2.5]),
-    "sampler": ("euler", None, 3, ["ddim"], "d" * 100_000),
+    "steps": (0, -1, 2.5, "twenty", math.nan, math.inf, 1e308, 10**30, True, [1], {}),
+    "guidance_scale": (-1, 1e9, math.nan, -math.inf, "much", [2.5]),
+    "sampler": ("euler", 3, ["ddim"], "d" * 100_000),
     "seed": (-1, 2**32, 2**200, 0.5, math.nan, "seven", False, [7]),
 }
 
@@ -331,6 +332,7 @@ VALUES = st.recursive(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(data=st.lists(VALUES, max_size=9), endpoint=st.sampled_from(["try_on", "mask", "call"]))
 def test_whatever_json_the_endpoints_get_they_answer_in_words(good: Any, data: list[Any], endpoint: str) -> None:
@@ -339,6 +341,7 @@ def test_whatever_json_the_endpoints_get_they_answer_in_words(good: Any, data: l
     assert answer.status < 500
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(body=st.dictionaries(st.sampled_from(["data", "fn_index", "session_hash", "event_data", "x"]), VALUES))
 def test_whatever_is_put_into_the_queue_it_answers_with_a_status(good: Any, body: dict[str, Any]) -> None:

@@ -376,6 +376,7 @@ def test_a_very_large_photo_is_shrunk_before_it_is_sent_and_the_page_says_so(pag
     assert fetched(page, "#result img").shape == (2048, 1536, 3)
 
 
+@pytest.mark.slow
 def test_two_visitors_at_once_get_their_own_pictures_and_the_second_sees_its_place(browser: Browser, url: str) -> None:
     pages = []
     for number in (1, 3):
