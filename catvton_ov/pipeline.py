@@ -119,7 +119,8 @@ class TryOnPipeline:
         watch = Stopwatch()
         with watch("prepare"):
             size = self._size(options.size)
-            sampler = self._sampler(options.sampler, options.steps, options.eta, options.spacing)
+            schedule = self.bundle.manifest.schedule
+            sampler = make_sampler(options.sampler, schedule, options.steps, options.eta, options.spacing)
             seed = secrets.randbelow(2**32) if options.seed is None else options.seed
             photo = as_rgb(person, "photo of the person")
             photo_mask = as_mask(mask, photo.size)
@@ -189,7 +190,7 @@ class TryOnPipeline:
             OptionsError, ImageError, MaskError: before any work is done.
         """
         TryOnOptions(guidance_scale=guidance_scale, sampler=sampler)
-        moves = self._sampler(sampler, steps, eta, spacing)
+        moves = make_sampler(sampler, self.bundle.manifest.schedule, steps, eta, spacing)
         pictures = [_pil(person).convert("RGB"), _pil(garment).convert("RGB"), _pil(mask).convert("L")]
         self._size(pictures[0].size)
         if len({picture.size for picture in pictures}) > 1:
@@ -278,9 +279,6 @@ class TryOnPipeline:
                 f"got {size[0]}x{size[1]}."
             )
         return size
-
-    def _sampler(self, name: str, steps: int, eta: float, spacing: Spacing | None) -> Sampler:
-        return make_sampler(name, self.bundle.manifest.schedule, steps, eta, spacing)
 
 
 def _unet_input(condition: Condition) -> Array:

@@ -24,9 +24,10 @@ from catvton_ov.batch.ledger import Ledger
 from catvton_ov.batch.pairs import Refused, Row, read_pairs
 from catvton_ov.batch.plan import make_tasks
 from catvton_ov.batch.run import on_this_machine, read_order
-from catvton_ov.batch.worker import Made, Memory, Worker, setting_of
+from catvton_ov.batch.worker import Made, Remembered, Worker, setting_of
 from catvton_ov.cli import main
 from catvton_ov.errors import BatchError
+from catvton_ov.marking import MARK
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import preset
@@ -90,7 +91,7 @@ def test_results_are_the_pipelines_pictures(tmp_path: Path, capsys: pytest.Captu
     assert pictures(tmp_path / "out").keys() == {f"{name}.png" for name in expected}
     for name, (person, garment, options) in expected.items():
         with Image.open(tmp_path / "out" / f"{name}.png") as picture:
-            assert (picture.format, picture.info) == ("PNG", {})
+            assert (picture.format, {**picture.info, "xmp": b""}) == ("PNG", {**MARK, "xmp": b""})
             mask = Image.open(EXAMPLES / f"mask/{person}-{garment.partition('-')[0]}.png")
             photo = Image.open(EXAMPLES / f"person/{person}.png")
             result = pipeline(photo, Image.open(EXAMPLES / f"garment/{garment}.png"), mask, options)
@@ -125,7 +126,7 @@ def test_what_pairs_share_is_computed_once_and_changes_nothing(tmp_path: Path, m
     masked_persons = len(persons) * len({garment.partition("-")[0] for garment in garments}) + 1
     assert encoder.calls == masked_persons + len(garments)
 
-    monkeypatch.setattr(worker, "memory", Memory(budget=1))  # remembers nothing but the last
+    monkeypatch.setattr(worker, "memory", Remembered(budget=1))  # remembers nothing but the last
     forgetting = [worker(order) for order in work]
     assert encoder.calls > 3 * (masked_persons + len(garments)) / 2
     assert all(isinstance(made, Made) for made in remembering)
@@ -133,7 +134,7 @@ def test_what_pairs_share_is_computed_once_and_changes_nothing(tmp_path: Path, m
 
 
 def test_memory_lets_go_of_the_least_recently_used() -> None:
-    memory, computed = Memory(budget=25), Counter[str]()
+    memory, computed = Remembered(budget=25), Counter[str]()
 
     def ask(name: str) -> bytes:
         def compute() -> bytes:

@@ -131,6 +131,7 @@ WRONG_VALUES: dict[str, tuple[Any, ...]] = {
     "guidance_scale": (-1, 1e9, math.nan, -math.inf, "much", [2.5]),
     "sampler": ("euler", 3, ["ddim"], "d" * 100_000),
     "seed": (-1, 2**32, 2**200, 0.5, math.nan, "seven", False, [7]),
+    "preset": ("quick", 3, ["fast"], "f" * 100_000),
 }
 
 

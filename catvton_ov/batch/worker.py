@@ -17,6 +17,7 @@ from catvton_ov.batch.plan import Setting
 from catvton_ov.bundle import MANIFEST, Bundle, sha256
 from catvton_ov.errors import BatchError, ImageError, MaskError, TryOnError
 from catvton_ov.images import as_rgb, open_picture
+from catvton_ov.marking import marked, to_png
 from catvton_ov.masking.automask import auto_mask
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import open_parser
@@ -43,11 +44,11 @@ class Order:
 
 @dataclass(frozen=True)
 class Made:
-    png: bytes  # of the person photo's size, RGB, without metadata
+    png: bytes  # of the person photo's size, RGB, with the mark of a result and no other metadata
     seconds: Mapping[str, float]  # by stage, see TryOnResult
 
 
-class Memory:
+class Remembered:
     """What was computed, by key: arrays or bytes; the least recently used are let go beyond `budget` bytes."""
 
     def __init__(self, budget: int = REMEMBERED) -> None:
@@ -80,7 +81,7 @@ class Memory:
 class Worker:
     """A pipeline and a parser that remember. For one thread at a time."""
 
-    def __init__(self, source: str, setting: Setting, memory: Memory | None = None) -> None:
+    def __init__(self, source: str, setting: Setting, memory: Remembered | None = None) -> None:
         """The bundle's files are verified; nothing is compiled yet.
 
         Args:
@@ -103,7 +104,7 @@ class Worker:
         runtime = Runtime(RuntimeOptions(device=setting.device, threads=setting.threads))
         self.pipeline = TryOnPipeline(bundle, runtime)
         self.parser = open_parser(bundle, runtime)
-        self.memory = memory or Memory()
+        self.memory = memory or Remembered()
 
     def __call__(self, order: Order) -> Made | str:
         """The result, or a sentence saying why this order cannot be made."""
@@ -113,7 +114,7 @@ class Worker:
             garment = _open(order.garment, "photo of the garment")
             *_, result = self.pipeline.steps(person, garment, mask, order.options, encode=self._encode)
             assert isinstance(result, TryOnResult)
-            return Made(to_png(result.picture), dict(result.seconds))
+            return Made(to_png(marked(result.picture)), dict(result.seconds))
         except TryOnError as error:
             return str(error)
         except MemoryError:
@@ -145,13 +146,6 @@ class Worker:
 def setting_of(bundle: Bundle, device: str, threads: int) -> Setting:
     """What results that are made with this bundle here depend on."""
     return Setting(sha256(bundle.folder / MANIFEST), device, threads, importlib.metadata.version("openvino"))
-
-
-def to_png(picture: Image.Image) -> bytes:
-    """A picture as PNG without metadata."""
-    stream = io.BytesIO()
-    picture.save(stream, format="PNG")
-    return stream.getvalue()
 
 
 def _decode(png: bytes) -> Image.Image:

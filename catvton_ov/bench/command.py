@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import os
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -13,6 +12,7 @@ from pathlib import Path
 from catvton_ov.bench.recipes import MEANING, RECIPES
 from catvton_ov.errors import OptionsError
 from catvton_ov.export.command import parse_size
+from catvton_ov.memory import cache_folder
 from catvton_ov.sources import BUNDLED
 
 DEFAULT = "notebook,reference,balanced,fast"
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     models = parser.add_mutually_exclusive_group()
     model_help = "folder, paper_doll, or Hub owner/name[@revision]"
     models.add_argument("--model", metavar="SOURCE", default=BUNDLED, help=model_help)
-    random_help = "the published networks at full size with random weights; made once, which takes half an hour"
+    random_help = "the published networks at full size with random weights; made once, which takes long"
     models.add_argument("--random-weights", action="store_true", help=random_help)
     add("--size", metavar="WxH,...", default=None, help="of the pictures the model works at (default: its smallest)")
     add("--recipes", metavar="A,B", default=DEFAULT, help=f"some of {', '.join(RECIPES)} (default: {DEFAULT})")
@@ -32,7 +32,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--passes", type=_passes, default=4, metavar="N|all", help=passes_help)
     add("--threads", type=int, help="CPU threads; OpenVINO's choice if not given")
     add("--no-operations", action="store_true", help="do not look into where the time of a pass goes")
-    add("--work", type=Path, default=_cache(), metavar="DIR", help="keeps what has to be made (default: %(default)s)")
+    add(
+        "--work",
+        type=Path,
+        default=cache_folder() / "bench",
+        metavar="DIR",
+        help="keeps what has to be made (default: %(default)s)",
+    )
     add("--json", action="store_true", help="print JSON rather than a table")
 
 
@@ -106,8 +112,3 @@ def _passes(text: str) -> int | None:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected a number from 1, or all; got {text!r}")
     return int(text)
-
-
-def _cache() -> Path:
-    """Where programs keep what they can make again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "catvton_ov" / "bench"

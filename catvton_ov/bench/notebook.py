@@ -15,6 +15,7 @@ import openvino as ov
 from catvton_ov.bundle import Bundle
 from catvton_ov.measure import Work, noise_inputs
 from catvton_ov.options import TryOnOptions
+from catvton_ov.runtime import operation_seconds
 from catvton_ov.shortcuts import Pass
 
 NOTEBOOK = TryOnOptions(steps=50, sampler="ddim", eta=1.0)
@@ -56,7 +57,4 @@ class NotebookSubject:
         self._requests["vae_decoder"].infer({"latent": latent})
 
     def operations(self) -> Mapping[str, float]:
-        seconds: dict[str, float] = {}
-        for node in self._requests["unet"].get_profiling_info():
-            seconds[node.node_type] = seconds.get(node.node_type, 0.0) + node.real_time.total_seconds()
-        return seconds
+        return operation_seconds(self._requests["unet"])

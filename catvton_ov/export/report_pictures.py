@@ -14,7 +14,7 @@ from catvton_ov.export.calibration import Pair, model_pictures
 from catvton_ov.images import to_picture
 from catvton_ov.metrics import psnr, ssim
 from catvton_ov.options import TryOnOptions
-from catvton_ov.pipeline import OnStep, TryOnPipeline
+from catvton_ov.pipeline import OnStep, Picture, TryOnPipeline
 from catvton_ov.presets import PRESETS
 from catvton_ov.samplers import make_sampler
 
@@ -53,17 +53,18 @@ def record_runs(pipeline: TryOnPipeline, pairs: Sequence[Pair], steps: int) -> I
             inputs.append(unet_input[-1:])
             noise.append(noise_pred[-1:])
 
-        result = _try_on(pipeline, pictures, number, TryOnOptions(steps=steps), keep)
+        result = try_on_at_size(pipeline, pictures, number, TryOnOptions(steps=steps), keep)
         yield Run(pictures, [int(t) for t in timesteps], inputs, noise, result)
 
 
-def _try_on(
+def try_on_at_size(
     pipeline: TryOnPipeline,
-    pictures: Pictures,
-    seed: int,
+    pictures: tuple[Picture, Picture, Picture],
+    seed: int | tuple[int, ...],
     options: TryOnOptions,
     on_step: OnStep | None = None,
 ) -> Result:
+    """What a pipeline makes of person, garment and soft mask at the model's size, not yet pasted back."""
     rng = np.random.default_rng(seed)
     decoded = pipeline.generate(
         *pictures,
@@ -82,7 +83,7 @@ def _try_on(
 def compare(pipeline: TryOnPipeline, runs: Sequence[Run]) -> dict[str, Any]:
     """How far a bundle is from the reference's runs: its pictures, and its noise for the reference's inputs."""
     pictures = [
-        _try_on(pipeline, run.pictures, number, TryOnOptions(steps=len(run.timesteps)))
+        try_on_at_size(pipeline, run.pictures, number, TryOnOptions(steps=len(run.timesteps)))
         for number, run in enumerate(runs)
     ]
     errors = [
@@ -111,7 +112,7 @@ def compare_presets(pipeline: TryOnPipeline, pairs: Sequence[Pair]) -> Iterator[
     size = min(pipeline.bundle.manifest.sizes)
     given = [model_pictures(pipeline, pair, size) for pair in pairs]
     made = {
-        name: [_try_on(pipeline, pictures, number, options) for number, pictures in enumerate(given)]
+        name: [try_on_at_size(pipeline, pictures, number, options) for number, pictures in enumerate(given)]
         for name, options in PRESETS.items()
     }
     truth = made.pop("reference")

@@ -74,8 +74,8 @@ class Doorkeeper:
         self.bounds = bounds
         self.jobs = frozenset(jobs)
         self.names = frozenset(names)
-        self._requests = Pace(bounds.requests_per_minute)
-        self._jobs = Pace(bounds.jobs_per_minute)
+        self._requests = Rate(bounds.requests_per_minute)
+        self._jobs = Rate(bounds.jobs_per_minute)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -134,7 +134,7 @@ class Doorkeeper:
         return place[1] in self.names or (isinstance(index, int) and index in self.jobs)
 
 
-class Pace:
+class Rate:
     """How often each visitor came within the last minute; remembers the latest few thousand of them."""
 
     def __init__(self, per_minute: int, now: Callable[[], float] = time.monotonic, visitors: int = 4096) -> None:

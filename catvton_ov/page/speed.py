@@ -28,9 +28,9 @@ class Speed:
 
     def estimate(self, model: str, device: str, options: TryOnOptions) -> float | None:
         """Seconds of a picture; None where this machine has shown nothing yet, or the model is not open."""
-        if self.engine.opening(model).download is not None and not self.engine.opening(model).is_over(0):
-            return None
         try:
+            if not self.engine.opening(model).is_over(0):
+                return None
             return self.clock(model, device, options).before()
         except TryOnError:
             return None

@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 import torch
 
+from catvton_ov.export.report_pictures import try_on_at_size
 from catvton_ov.metrics import psnr, ssim
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
@@ -44,20 +45,8 @@ def measure(pipeline: TryOnPipeline, trials: Trials, judge: PatternJudge, option
     results, rows = [], []
     start = time.perf_counter()
     for number in range(len(trials)):
-        rng = np.random.default_rng((0, number))
-        made = pipeline.generate(
-            trials.persons[number],
-            trials.garments[number],
-            trials.masks[number],
-            steps=options.steps,
-            guidance_scale=options.guidance_scale,
-            sampler=options.sampler,
-            eta=options.eta,
-            spacing=options.spacing,
-            shortcuts=options.shortcuts,
-            noise=lambda shape, rng=rng: rng.standard_normal(shape, dtype=np.float32),
-        )
-        picture = ((made[0].clip(-1, 1) + 1) * 127.5).round().astype(np.uint8).transpose(1, 2, 0)
+        pictures = trials.persons[number], trials.garments[number], trials.masks[number]
+        picture = try_on_at_size(pipeline, pictures, (0, number), options)
         inside = trials.masks[number] >= 128
         results.append(np.where(inside[..., None], picture, trials.persons[number]))
     seconds = (time.perf_counter() - start) / len(trials)
