@@ -127,6 +127,7 @@ def test_the_authors_pictures_are_calibrated_on_with_masks_of_our_own(bundle: Pa
     assert rest[-1][2][0].endswith("(--calibration)")  # a folder asks nobody
 
 
+@pytest.mark.slow
 def test_an_export_without_parsers_says_so_and_asks_for_no_space(tmp_path: Path) -> None:
     attention = "mix-48k-1024/attention/model.safetensors"
     model = {attention: (GOLDEN_TRYON / "CatVTON" / attention).read_bytes()}

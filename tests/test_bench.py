@@ -76,7 +76,7 @@ def test_int8_comes_out_of_a_graph_and_the_noise_stays_about_the_same() -> None:
 
 def test_bench_prints_what_it_measured(golden_bundle: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["bench", "--model", str(golden_bundle), "--size", "64x128", "--work", str(work), "--rounds", "1"]
-    recipes = "notebook,reference,fast,torch"
+    recipes = "notebook,fast"
     assert cli.main([*arguments, "--recipes", recipes, "--passes", "3", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     rows = {row["recipe"]: row for row in content["rows"]}
@@ -89,8 +89,8 @@ def test_bench_prints_what_it_measured(golden_bundle: Path, work: Path, capsys: 
     assert rows["notebook"]["times_notebook"] == 1
     expected = rows["notebook"]["seconds_per_picture"] / rows["fast"]["seconds_per_picture"]
     assert rows["fast"]["times_notebook"] == pytest.approx(expected)
-    assert (rows["reference"]["passes"], rows["notebook"]["passes"]) == ([100, 0], [50, 0])
-    assert 0.9 < sum(rows["reference"]["operations"].values()) <= 1.001
+    assert rows["notebook"]["passes"] == [50, 0]
+    assert 0.9 < sum(rows["fast"]["operations"].values()) <= 1.001
     full, shallow = rows["fast"]["passes"]
     assert full + shallow == sum(map(len, _plan("fast")))
     assert 0 < rows["fast"]["seconds_per_shallow_pass"] < rows["fast"]["seconds_per_unet_pass"]
@@ -103,8 +103,15 @@ def _plan(name: str) -> Any:
     return plan_passes(options.steps, options.guidance_scale, options.shortcuts)
 
 
-def test_a_recipe_that_cannot_run_says_why(capsys: pytest.CaptureFixture[str]) -> None:
-    """The bundled model tells torch nothing of its architecture."""
+@pytest.mark.slow
+def test_torch_runs_where_the_bundle_tells_the_architecture_and_says_why_where_not(
+    golden_bundle: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["bench", "--model", str(golden_bundle), "--size", "64x128", "--recipes", "torch", "--rounds", "1"]
+    assert cli.main([*arguments, "--passes", "1", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    assert row["error"] is None
+    assert row["seconds_per_picture"] > row["seconds_per_unet_pass"] > 0
     assert cli.main(["bench", "--recipes", "torch", "--rounds", "1", "--no-operations"]) == 0
     out = capsys.readouterr().out
     assert "| torch | 192x256 | could not run |" in out

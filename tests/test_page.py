@@ -194,6 +194,7 @@ def test_it_says_that_the_bundled_model_is_for_drawn_figures_and_how_to_get_the_
     expect(page.locator(".notice")).to_contain_text("python app.py --model")
 
 
+@pytest.mark.slow
 def test_visitors_choose_among_the_models_and_devices_that_the_environment_names(
     browser: Browser, golden_bundle: Path, tmp_path: Path
 ) -> None:
@@ -360,6 +361,7 @@ def test_a_link_brings_its_settings_to_a_small_dark_phone_and_every_picture_has_
     page.close()
 
 
+@pytest.mark.slow
 def test_a_very_large_photo_is_shrunk_before_it_is_sent_and_the_page_says_so(page: Page, tmp_path: Path) -> None:
     with Image.open(sorted((EXAMPLES / "person").iterdir())[0]) as figure:
         turned = Image.Exif()

@@ -103,7 +103,7 @@ class Watched:
         }  # fmt: skip
         command = [sys.executable, "-c", code, *arguments]
         run = subprocess.run(
-            command, capture_output=True, text=True, env=settings, cwd=self.folder / "work", timeout=300
+            command, capture_output=True, encoding="utf-8", env=settings, cwd=self.folder / "work", timeout=300
         )
         assert run.returncode == 0, run.stderr
         return [json.loads(line) for line in report.read_text().splitlines()]

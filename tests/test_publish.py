@@ -51,7 +51,7 @@ def start(hub: StandIn, home: Path, *command: str, cwd: Path = ROOT, **env: str)
     settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
     settings |= {"HF_HUB_DOWNLOAD_TIMEOUT": "100", **env}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    return subprocess.Popen([sys.executable, *command], text=True, env=settings, cwd=cwd, **pipes)
+    return subprocess.Popen([sys.executable, *command], encoding="utf-8", env=settings, cwd=cwd, **pipes)
 
 
 def finish(process: subprocess.Popen[str]) -> tuple[int, str, str]:

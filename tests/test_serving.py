@@ -20,7 +20,7 @@ from PIL import Image
 from catvton_ov.errors import OptionsError
 from catvton_ov.masking.automask import MaskAdjustment
 from catvton_ov.masking.labels import LabelMaps
-from catvton_ov.page.bounds import Bounds, Pace, client_of
+from catvton_ov.page.bounds import Bounds, Rate, client_of
 from catvton_ov.page.cache import NAME, picture_cache, sweep
 from catvton_ov.page.masks import Wish, parse, put_mask
 from catvton_ov.page.serving import serving
@@ -51,6 +51,7 @@ def test_readiness_is_loading_then_ready(tmp_path: Path) -> None:
     assert "brings no safety checker" in (tmp_path / "page.log").read_text()
 
 
+@pytest.mark.slow
 def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_broken_model_says_why(
     tmp_path: Path,
 ) -> None:
@@ -71,7 +72,7 @@ def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_bro
         visitor = Visitor(url)
         pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
-        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1]}
+        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1, None]}
         assert visitor.http.post("gradio_api/call/try_on", json=body).status_code == 200
         time.sleep(1.5)
     finally:
@@ -83,7 +84,7 @@ def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_bro
         _wait_for(url)
         visitor = Visitor(url)
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
-        assert visitor.call("try_on", *files, "upper", 1, 1, "ddim", 1).worked
+        assert visitor.call("try_on", *files, "upper", 1, 1, "ddim", 1, None).worked
         files[0] = visitor.upload((EXAMPLES / pictures[0]).read_bytes(), pictures[0])
         asked = visitor.press("auto-mask", Model=str(broken), person={"background": files[0], "layers": []})
         assert "is damaged: unet/openvino_model.bin has" in str(asked.message)
@@ -137,7 +138,7 @@ def test_pictures_lie_in_a_private_folder_that_is_swept_by_age_and_goes_at_the_e
 
 def test_the_pace_counts_each_visitor_by_the_minute_and_forgets_the_oldest() -> None:
     now = 0.0
-    pace = Pace(2, now=lambda: now, visitors=2)
+    pace = Rate(2, now=lambda: now, visitors=2)
     assert [pace.allows("a") for _ in range(3)] == [True, True, False]
     assert pace.allows("b")
     now = 60.0
@@ -166,7 +167,7 @@ def test_a_try_on_that_takes_too_long_is_stopped_and_says_so(tmp_path: Path) -> 
         visitor = Visitor(url)
         pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
-        answer = visitor.call("try_on", *files, "upper", 100, 2.5, "ddim", 1)
+        answer = visitor.call("try_on", *files, "upper", 100, 2.5, "ddim", 1, None)
         assert "choose fewer steps" in str(answer.message)
 
 

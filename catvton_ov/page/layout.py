@@ -228,7 +228,7 @@ def theme() -> gr.themes.Base:
 def head() -> str:
     """The page's script, and the one rule of style that Gradio would not let reach as far as its own frame."""
     narrow = "@media (max-width: 700px) { .gradio-container > .main { padding: 12px 10px !important; } }"
-    script = Path(__file__).with_name("page.js").read_text()
+    script = Path(__file__).with_name("page.js").read_text(encoding="utf-8")
     return f"<style>{narrow}</style><script>{script}</script>"
 
 
