@@ -77,6 +77,7 @@ for number, source in enumerate(sys.argv[3:]):
 """
 
 
+@pytest.mark.slow
 def test_the_authors_pictures_are_calibrated_on_with_masks_of_our_own(bundle: Path, tmp_path: Path) -> None:
     blank = png(Image.new("RGB", (192, 256), "white"))
     pictures = {

@@ -380,6 +380,7 @@ def survives(folder: Path, rows: list[dict[str, Any]], kills: int) -> None:
     assert len(pictures(folder / "out")) == len(rows)
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_equals_one_that_is_not(tmp_path: Path) -> None:
     survives(tmp_path, [pair(person, garment) for person in PERSONS[:2] for garment in GARMENTS[:5]], kills=1)
 

@@ -307,6 +307,7 @@ def test_galleries_answer_clicks_beside_their_pictures_with_a_sentence(honest: A
         assert "There is no such example" in told
 
 
+@pytest.mark.slow
 def test_one_visitor_in_a_hurry_does_not_keep_others_from_their_turn(tmp_path: Path) -> None:
     with served_page(tmp_path, "--keep-seconds", "2", CATVTON_OV_JOBS_PER_MINUTE="3") as url:
         hasty, other = Visitor(url, "203.0.113.5"), Visitor(url, "198.51.100.1, 203.0.113.9")

@@ -336,6 +336,7 @@ def test_of_two_variants_one_is_picked_and_its_settings_give_the_same_picture_fr
             assert b"compositeWithTrainedAlgorithmicMedia" in xmp
 
 
+@pytest.mark.slow
 def test_a_link_brings_its_settings_to_a_small_dark_phone_and_every_picture_has_words(
     browser: Browser, url: str
 ) -> None:

@@ -144,7 +144,7 @@ def test_a_quantized_bundle_says_how_and_tries_on(golden_bundle: Path, int8_bund
     ("prices", "form"),
     [
         ({"int8": 100.0, "weights": 100.0}, "int8"),
-        ({"int8": -100.0, "weights": 100.0}, "weights"),
+        pytest.param({"int8": -100.0, "weights": 100.0}, "weights", marks=pytest.mark.slow),
         ({"int8": -100.0, "weights": -100.0}, "float"),
     ],
 )
