@@ -127,9 +127,11 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             [result.picture, result.before_after, advanced.seed, result.settings, result.link],
             **QUIET,
         )
-        # In the browser alone: an event of the server's could wait behind the stream that is being closed.
-        said = f"() => {json.dumps(words.progress('Cancelled', 0))}"
-        result.cancel.click(None, None, result.status, cancels=[running, finding], js=said, **QUIET)
+        result.cancel.click(None, cancels=[running, finding], **QUIET)
+        # Said in the browser, after what had arrived of the run was shown; a message says why, unless it was Cancel.
+        stopped = f"() => {json.dumps(words.progress('Stopped', 0))}"
+        for job in (running, finding):
+            job.failure(None, None, result.status, js=stopped, **QUIET)
         _endpoints(Endpoints(engine, bounds, how.corner_mark), trying)
     return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 

@@ -149,7 +149,7 @@ def test_cancel_stops_the_work_and_the_next_run_is_served(page: Page) -> None:
     page.locator("#try-on").click()
     expect(page.locator("#status")).to_contain_text(re.compile(r"Step \d+ of 100"), timeout=SLOW)
     page.locator("#cancel").click()
-    expect(page.locator("#status")).to_contain_text("Cancelled", timeout=SLOW)
+    expect(page.locator("#status")).to_contain_text("Stopped", timeout=SLOW)
     set_steps(page, 2)
     page.locator("#try-on").click()
     expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
