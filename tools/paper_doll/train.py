@@ -29,6 +29,7 @@ def main() -> None:
     unet = commands.add_parser("unet", help="train the denoiser")
     unet.add_argument("--steps", type=int, default=UNetTraining.steps)
     unet.add_argument("--lr", type=float, default=UNetTraining.lr)
+    unet.add_argument("--muon", action="store_true", help="train the matrices inside with Muon instead of AdamW")
     unet.add_argument("--decay-from", type=int, help="step at which the learning rate starts to fall to zero")
     unet.add_argument("--decay-steps", type=int, default=UNetTraining.decay_steps)
     parsing = commands.add_parser("parser", help="train the compact parser")
@@ -50,6 +51,7 @@ def main() -> None:
         options = UNetTraining(
             steps=arguments.steps,
             lr=arguments.lr,
+            muon=arguments.muon,
             decay_from=arguments.decay_from,
             decay_steps=arguments.decay_steps,
         )

@@ -15,6 +15,7 @@ from tools.paper_doll import checkpoint
 from tools.paper_doll.autoencoder import PaperDollAutoencoder
 from tools.paper_doll.data import UNSEEN, draw_many
 from tools.paper_doll.latents import LatentCache, Latents, encode_pairs, load_autoencoder
+from tools.paper_doll.muon import Muon, is_hidden
 from tools.paper_doll.unet import PaperDollUNet, unet_input
 
 PROBE_TIMESTEP = 951
@@ -26,6 +27,7 @@ class UNetTraining:
     steps: int = 1_000_000  # until stopped
     batch: int = 24
     lr: float = 8e-4
+    muon: bool = False  # for the matrices inside; the rest is AdamW's
     warmup: int = 300
     decay_from: int | None = None  # step at which the rate starts to fall to zero
     decay_steps: int = 3000
@@ -116,6 +118,13 @@ class Probe:
         return (self.autoencoder.decode(latents) * self.areas).sum(dim=(2, 3)) / self.areas.sum(dim=(2, 3))
 
 
+def make_optimizers(model: PaperDollUNet, options: UNetTraining) -> list[torch.optim.Optimizer]:
+    inside = [p for name, p in model.named_parameters() if options.muon and is_hidden(name, p)]
+    outside = [p for name, p in model.named_parameters() if not (options.muon and is_hidden(name, p))]
+    adamw = torch.optim.AdamW(outside, lr=options.lr, weight_decay=1e-3, betas=(0.9, 0.99))
+    return [adamw, Muon(inside, lr=options.lr, weight_decay=1e-3)] if inside else [adamw]
+
+
 def train_unet(out: Path, options: UNetTraining) -> None:
     """Train until stopped or `options.last_step`; continues from `out/unet_training.pt`.
 
@@ -125,13 +134,14 @@ def train_unet(out: Path, options: UNetTraining) -> None:
     with checkpoint.seeded(options.seed):
         model = PaperDollUNet().to(memory_format=torch.channels_last)
     average = copy.deepcopy(model).requires_grad_(False)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=1e-3, betas=(0.9, 0.99))
+    optimizers = make_optimizers(model, options)
     generator = torch.Generator().manual_seed(options.seed)
     step = started = 0
     if state := checkpoint.load(path):
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, kept in zip(optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(kept)
         generator.set_state(state["generator"])
         step, started = state["step"], state.get("started", 0)
     elif kept := checkpoint.load(out / "unet.pt"):
@@ -144,22 +154,24 @@ def train_unet(out: Path, options: UNetTraining) -> None:
     checkpoint.say(f"unet: {parameters / 1e6:.2f} M parameters, from step {step}, {len(cache)} scenes, {options}")
 
     def save() -> None:
-        state = {"model": model.state_dict(), "average": average.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"model": model.state_dict(), "average": average.state_dict()}
+        state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
         checkpoint.save(state | {"generator": generator.get_state(), "step": step, "started": started}, path)
         checkpoint.save({"model": average.state_dict(), "step": step}, out / "unet.pt")
 
     saved = since = time.monotonic()
     totals, counts = torch.zeros(BUCKETS), torch.zeros(BUCKETS)
     while step < options.last_step:
-        for group in optimizer.param_groups:
+        for group in (group for optimizer in optimizers for group in optimizer.param_groups):
             group["lr"] = options.learning_rate(step, started)
         batch = add_noise(model, cache.batch(options.batch, generator), options, generator)
         error = clean_error(model, batch)
         loss = (batch.weight * error).sum() / batch.weight.sum()
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         step += 1
         with torch.no_grad():
             decay = min(options.average_rate(step), (1 + step) / (10 + step))
