@@ -13,6 +13,7 @@ from catvton_ov.errors import OptionsError
 from catvton_ov.samplers import SAMPLERS, SPACINGS, Spacing
 from catvton_ov.shortcuts import Shortcuts
 
+Preview = Literal["decoded", "rough"]
 Framing = Literal["whole", "mask", "center"]
 GARMENT_CATEGORIES = ("upper", "lower", "overall", "inner", "outer")  # "inner" is worn under an open "outer"
 FRAMINGS: tuple[Framing, ...] = ("whole", "mask", "center")

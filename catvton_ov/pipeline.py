@@ -26,7 +26,8 @@ from PIL import Image
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import ImageError, MaskError, OptionsError
 from catvton_ov.images import Frame, Size, as_mask, as_rgb, blur_mask, fit_garment, to_array, to_picture
-from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
+from catvton_ov.options import Preview, TryOnOptions, TryOnResult, TryOnStep
+from catvton_ov.preview import RoughDecoder
 from catvton_ov.runtime import Network, Runtime, RuntimeOptions
 from catvton_ov.samplers import Sampler, Spacing, make_sampler
 from catvton_ov.shortcuts import Shortcuts, plan_passes
@@ -34,6 +35,7 @@ from catvton_ov.sources import open_bundle
 from catvton_ov.stopwatch import Stopwatch
 from catvton_ov.unet import UNet
 
+BICUBIC = Image.Resampling.BICUBIC
 Array = npt.NDArray[np.float32]
 Picture = Image.Image | npt.NDArray[np.uint8]
 DrawNoise = Callable[[tuple[int, ...]], Array]
@@ -46,6 +48,7 @@ class Condition(NamedTuple):
 
     mask: Array  # (1, 1, 2h, w): 1 where the person is repainted; the garment's half is 0
     latent: Array  # (1, C, 2h, w): the masked person above the garment
+    pictures: Array  # (1, 3, 2H, W): what the latent was encoded from
 
 
 class Denoised(NamedTuple):
@@ -97,6 +100,7 @@ class TryOnPipeline:
         mask: Image.Image,
         options: TryOnOptions | None = None,
         preview_every: int = 0,
+        preview_kind: Preview = "decoded",
         encode: Encode | None = None,
     ) -> Iterator[TryOnStep | TryOnResult]:
         """Try the garment on: a `TryOnStep` after every denoising step, and the `TryOnResult` last.
@@ -108,7 +112,8 @@ class TryOnPipeline:
             garment: likewise; it is fitted and padded with white once.
             mask: of the (upright) person photo's size; white is repainted.
             options: see `TryOnOptions`.
-            preview_every: decode a preview every so many steps, each at the price of one VAE decoding; 0 for none.
+            preview_every: show the current estimate every so many steps; 0 for never.
+            preview_kind: "decoded", each at the price of one VAE decoding, or "rough" and almost free (see preview.py).
             encode: called instead of `encode` for the masked person and for the garment: what remembers latents.
 
         Raises:
@@ -134,6 +139,7 @@ class TryOnPipeline:
             flat = fit_garment(as_rgb(garment, "photo of the garment"), size)
         with watch("encode"), self._compiling_unet(size, options.shortcuts):
             condition = self._condition(encode or self.encode, seen, flat, soft_mask)
+        rough = RoughDecoder(condition.pictures, condition.latent) if preview_kind == "rough" else None
         denoising = self._denoise(condition, sampler, options.guidance_scale, options.shortcuts, _unit_normal(seed))
         total = options.steps
         for number in range(1, total + 1):
@@ -143,7 +149,8 @@ class TryOnPipeline:
             preview = None
             if preview_every and number % preview_every == 0 and number < total:
                 with watch("preview"):
-                    preview = frame.paste_back(photo, to_picture(self._decode(clean)), blend)
+                    estimate = self._decode(clean) if rough is None else rough(_person_half(clean))
+                    preview = frame.paste_back(photo, to_picture(estimate).resize(size, BICUBIC), blend)
             yield TryOnStep(number, total, watch.seconds["denoise"] - before, preview)
         with watch("decode"):
             picture = to_picture(self._decode(latents))
@@ -210,14 +217,15 @@ class TryOnPipeline:
     ) -> Condition:
         """Encode the masked person and the garment and join them along height (section 3.2 of the paper)."""
         mask = np.asarray(soft_mask)[None, None] >= 127.5
-        masked_person = to_array(person) * ~mask
+        masked_person, whole_garment = to_array(person) * ~mask, to_array(garment)
         person_latent = encode(masked_person)
-        garment_latent = encode(to_array(garment))
+        garment_latent = encode(whole_garment)
         stride = self.bundle.manifest.latent.downsample
         person_mask = mask[:, :, ::stride, ::stride].astype(np.float32)  # nearest by floor
         return Condition(
             mask=np.concatenate([person_mask, np.zeros_like(person_mask)], axis=2),
             latent=np.concatenate([person_latent, garment_latent], axis=2),
+            pictures=np.concatenate([masked_person, whole_garment], axis=2),
         )
 
     @contextmanager
@@ -268,7 +276,7 @@ class TryOnPipeline:
 
     def _decode(self, latents: Array) -> Array:
         """The picture (1, 3, H, W) of the person's half."""
-        return self.vae_decoder(latent=np.ascontiguousarray(latents[:, :, : latents.shape[2] // 2]))
+        return self.vae_decoder(latent=_person_half(latents))
 
     def _size(self, size: Size | None) -> Size:
         manifest = self.bundle.manifest
@@ -289,7 +297,11 @@ def _unet_input(condition: Condition) -> Array:
 def _without_garment(condition: Condition) -> Condition:
     latent = condition.latent.copy()
     latent[:, :, latent.shape[2] // 2 :] = 0
-    return Condition(condition.mask, latent)
+    return condition._replace(latent=latent)
+
+
+def _person_half(latents: Array) -> Array:
+    return np.ascontiguousarray(latents[:, :, : latents.shape[2] // 2])
 
 
 def _unit_normal(seed: int) -> DrawNoise:

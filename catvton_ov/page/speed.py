@@ -6,13 +6,13 @@ from dataclasses import asdict
 from typing import Any
 
 from catvton_ov.errors import TryOnError
-from catvton_ov.options import TryOnOptions, TryOnResult
+from catvton_ov.options import Preview, TryOnOptions, TryOnResult
 from catvton_ov.pace import Clock, Paces, pace_key
 from catvton_ov.page.engine import Engine
 from catvton_ov.presets import PRESETS, PresetName, default_preset
 
-MOST_PREVIEWS = 6
-PREVIEW_SHARE = 0.15  # of a picture's time that previews may add
+PREVIEWS = 6  # in a picture
+PREVIEW_SHARE = 0.15  # of a picture's time that decoding them may add
 
 
 class Speed:
@@ -41,15 +41,6 @@ class Speed:
         rest = sum(seconds for stage, seconds in result.seconds.items() if stage not in passes)
         self.paces.put(self._key(model, device, clock.options), clock.pace(rest))
 
-    def preview_every(self, clock: Clock) -> int:
-        """Every so many steps a preview, so that previews add little; each decodes a picture. 0: none."""
-        steps, known = clock.options.steps, clock.known
-        count = 2
-        if known is not None:
-            decode = max(known.rest / 3, 1e-6)  # two encodings and a decoding, roughly alike
-            count = min(MOST_PREVIEWS, int(PREVIEW_SHARE * known.picture(clock.plan) / decode))
-        return max(1, round(steps / count)) if count else 0
-
     def presets(self) -> dict[str, Any]:
         """The endpoint `/presets`: every preset's options, its seconds here if they are known, and the default."""
         model, device = self.engine.sources[0], self.engine.device
@@ -62,6 +53,15 @@ class Speed:
     def _key(self, model: str, device: str, options: TryOnOptions) -> str:
         manifest = self.engine.bundle(model).manifest
         return pace_key(manifest, options.size or manifest.sizes[0], device, options)
+
+
+def previews(clock: Clock) -> tuple[int, Preview]:
+    """Every so many steps a preview, and of what kind: decoded where that is known to add little time."""
+    kind: Preview = "rough"
+    if (known := clock.known) is not None:
+        decode = known.rest / 3  # two encodings and a decoding, roughly alike
+        kind = "decoded" if PREVIEWS * decode <= PREVIEW_SHARE * known.picture(clock.plan) else "rough"
+    return max(1, round(clock.options.steps / PREVIEWS)), kind
 
 
 def preset_of(options: TryOnOptions) -> PresetName:

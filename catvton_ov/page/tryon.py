@@ -23,7 +23,7 @@ from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import PAINT, EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, was_corrected
-from catvton_ov.page.speed import Speed
+from catvton_ov.page.speed import Speed, previews
 from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.settings import TryOnSettings
@@ -142,8 +142,10 @@ class TryOn:
             seed = None if first is None else (first + number) % (MAX_SEED + 1)
             wanted = replace(options, seed=seed)
             clock = self.speed.clock(*where, wanted)
-            every = self.speed.preview_every(clock) if preview else 0
-            running = pipeline.steps(views.person, views.garment, mask, wanted, preview_every=every)
+            every, kind = previews(clock)
+            running = pipeline.steps(
+                views.person, views.garment, mask, wanted, preview_every=every if preview else 0, preview_kind=kind
+            )
             for item in within(self.bounds.job_seconds, running):
                 if isinstance(item, TryOnStep):
                     shown = {} if item.preview is None else {"picture": self._screened(item.preview, mask)}
