@@ -39,8 +39,8 @@ def pattern_labels(seeds: range) -> torch.Tensor:
     return torch.tensor([PATTERNS.index(scene_of(seed).pattern) for seed in seeds])
 
 
-def train_judge(epochs: int = 6, seed: int = 0) -> PatternJudge:
-    """Trained on true figures, slightly blurred and noisy at random so that it judges the pattern."""
+def train_judge(epochs: int = 6, seed: int = 0) -> tuple[PatternJudge, int]:
+    """The judge, and its training steps: on true figures, some blurred, all noisy, so that it judges the pattern."""
     persons, _, _, areas = draw_many(JUDGE_SEEDS)
     labels = pattern_labels(JUDGE_SEEDS)
     with checkpoint.seeded(seed):
@@ -62,4 +62,4 @@ def train_judge(epochs: int = 6, seed: int = 0) -> PatternJudge:
         schedule.step()
         if step % 200 == 199:
             checkpoint.say(f"judge: step {step + 1} of {steps}, loss {loss.item():.3f}")
-    return model.eval()
+    return model.eval(), steps

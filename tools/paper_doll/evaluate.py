@@ -51,10 +51,13 @@ def mean_lab(images: np.ndarray, areas: np.ndarray) -> np.ndarray:
 def load_judge(run: Path) -> PatternJudge:
     """The judge; trained at the first call."""
     path = run / "judge.pt"
-    if not path.exists():
-        checkpoint.save(train_judge().state_dict(), path)
+    state = checkpoint.load(path)
+    if state is None:
+        trained, steps = train_judge()
+        state = {"model": trained.state_dict(), "step": steps}
+        checkpoint.save(state, path)
     model = PatternJudge().eval().requires_grad_(False)
-    model.load_state_dict(torch.load(path, weights_only=True))
+    model.load_state_dict(state["model"])
     return model
 
 

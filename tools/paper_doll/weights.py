@@ -10,7 +10,11 @@ from safetensors.torch import save
 from tools.paper_doll import checkpoint
 
 # Parts that need the very others they were trained with.
-SETS = (("autoencoder", "unet"), ("parser",))
+SETS = (("autoencoder", "unet"), ("parser",), ("judge",))
+
+
+def kept_file(weights: Path, part: str) -> Path:
+    return weights / f"{part}.safetensors"
 
 
 def keep(run: Path, out: Path) -> None:
@@ -24,7 +28,7 @@ def keep(run: Path, out: Path) -> None:
         if state is None:
             raise FileNotFoundError(f"{run / f'{part}.pt'} is missing: train the {part} first")
         tensors = {name: tensor.half().contiguous() for name, tensor in state["model"].items()}
-        path = out / f"{part}.safetensors"
+        path = kept_file(out, part)
         partial = path.with_suffix(".partial")
         partial.write_bytes(save(tensors, metadata={"step": str(state["step"])}))
         partial.replace(path)
@@ -38,7 +42,7 @@ def restore(weights: Path, run: Path) -> None:
         if any((run / f"{part}{kind}.pt").exists() for part in parts for kind in ("", "_training")):
             checkpoint.say(f"{run} has checkpoints already: {', '.join(parts)} of {weights} not used")
             continue
-        for part in parts:
+        for part in (part for part in parts if kept_file(weights, part).exists()):
             state = read(weights, part)
             checkpoint.save(state, run / f"{part}.pt")
             checkpoint.say(f"{run / f'{part}.pt'}: from {weights}, step {state['step']}")
@@ -46,6 +50,6 @@ def restore(weights: Path, run: Path) -> None:
 
 def read(weights: Path, part: str) -> dict[str, Any]:
     """What `keep` wrote of a part, as a checkpoint: "model" in float32, and "step"."""
-    with safe_open(weights / f"{part}.safetensors", framework="pt") as file:
+    with safe_open(kept_file(weights, part), framework="pt") as file:
         tensors: dict[str, torch.Tensor] = {name: file.get_tensor(name).float() for name in file.keys()}  # noqa: SIM118
         return {"model": tensors, "step": int(file.metadata()["step"])}
