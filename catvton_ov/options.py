@@ -10,7 +10,7 @@ from typing import Literal
 from PIL import Image
 
 from catvton_ov.errors import OptionsError
-from catvton_ov.samplers import SAMPLERS, SPACINGS, Spacing
+from catvton_ov.samplers import Spacing, check_sampler
 from catvton_ov.shortcuts import Shortcuts
 
 Preview = Literal["decoded", "rough"]
@@ -38,14 +38,9 @@ class TryOnOptions:
         """Raises OptionsError for values no model can use; `steps` is checked by the sampler, `size` by the bundle."""
         if not _is_number(self.guidance_scale) or not 0 <= self.guidance_scale <= 20:
             raise OptionsError(f"guidance_scale must be a number from 0 to 20; got {self.guidance_scale!r}.")
-        if self.sampler not in SAMPLERS:
-            raise OptionsError(f"Unknown sampler {self.sampler!r}; expected one of {', '.join(SAMPLERS)}.")
-        if self.spacing is not None and self.spacing not in SPACINGS:
-            raise OptionsError(f"Unknown timestep spacing {self.spacing!r}; expected one of {', '.join(SPACINGS)}.")
+        check_sampler(self.sampler, self.eta, self.spacing)
         if self.framing not in FRAMINGS:
             raise OptionsError(f"Unknown framing {self.framing!r}; expected one of {', '.join(FRAMINGS)}.")
-        if not _is_number(self.eta) or not 0 <= self.eta <= 1:
-            raise OptionsError(f"eta must lie between 0 and 1; got {self.eta!r}.")
         if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed <= MAX_SEED):
             raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
         if self.blur is not None and not 0 <= self.blur <= 64:

@@ -196,7 +196,7 @@ class TryOnPipeline:
         Raises:
             OptionsError, ImageError, MaskError: before any work is done.
         """
-        TryOnOptions(guidance_scale=guidance_scale, sampler=sampler)
+        TryOnOptions(guidance_scale=guidance_scale)  # checks it
         moves = make_sampler(sampler, self.bundle.manifest.schedule, steps, eta, spacing)
         pictures = [_pil(person).convert("RGB"), _pil(garment).convert("RGB"), _pil(mask).convert("L")]
         self._size(pictures[0].size)

@@ -184,15 +184,20 @@ def make_sampler(
     most = schedule.num_train_timesteps - 2  # beyond it "leading" with its offset leaves the schedule
     if isinstance(steps, bool) or not isinstance(steps, int | np.integer) or not 1 <= steps <= most:
         raise OptionsError(f"steps must be a whole number from 1 to {most}; got {steps!r}.")
-    if not 0.0 <= eta <= 1.0:  # also refuses NaN
+    check_sampler(name, eta, spacing)
+    if name == "ddim":
+        return DDIM(schedule, int(steps), eta, spacing)
+    return DPMSolverPP2M(schedule, int(steps), spacing)
+
+
+def check_sampler(name: str, eta: float, spacing: Spacing | None) -> None:
+    """Raise OptionsError for an unknown name or spacing, or an eta outside 0..1."""
+    if name not in SAMPLERS:
+        raise OptionsError(f"Unknown sampler {name!r}; expected one of {', '.join(SAMPLERS)}.")
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 <= eta <= 1:  # also refuses NaN
         raise OptionsError(f"eta must lie between 0 and 1; got {eta!r}.")
     if spacing is not None and spacing not in SPACINGS:
         raise OptionsError(f"Unknown timestep spacing {spacing!r}; expected one of {', '.join(SPACINGS)}.")
-    if name == "ddim":
-        return DDIM(schedule, int(steps), eta, spacing)
-    if name == "dpmpp_2m":
-        return DPMSolverPP2M(schedule, int(steps), spacing)
-    raise OptionsError(f"Unknown sampler {name!r}; expected one of {', '.join(SAMPLERS)}.")
 
 
 def _mix(a: float, x: Array, b: float, y: Array) -> Array:
