@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +26,7 @@ from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, was_corrected
 from catvton_ov.page.speed import Speed, previews
 from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
-from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.pipeline import Array, Encode, TryOnPipeline
 from catvton_ov.settings import TryOnSettings
 
 MOST_VARIANTS = 4
@@ -138,13 +139,14 @@ class TryOn:
         results: list[tuple[Image.Image, str]] = []
         told: list[TryOnSettings] = []
         first = options.seed
+        encode = _once(pipeline.encode)  # person and garment are the same for all
         for number in range(count):
             seed = None if first is None else (first + number) % (MAX_SEED + 1)
             wanted = replace(options, seed=seed)
             clock = self.speed.clock(*where, wanted)
             every, kind = previews(clock)
             running = pipeline.steps(
-                views.person, views.garment, mask, wanted, preview_every=every if preview else 0, preview_kind=kind
+                views.person, views.garment, mask, wanted, every if preview else 0, preview_kind=kind, encode=encode
             )
             for item in within(self.bounds.job_seconds, running):
                 if isinstance(item, TryOnStep):
@@ -153,7 +155,8 @@ class TryOn:
                     yield Update.of(words.step(item, number, count, left), **shown)
                 else:
                     first = item.seed if first is None else first
-                    self.speed.learn(*where, clock, item)
+                    if number == 0:  # the others have less to do
+                        self.speed.learn(*where, clock, item)
                     result = self._screened(item.picture, mask)
                     results.append((result, words.VARIANT.format(number + 1)))
                     told.append(replace(settings, options=replace(options, seed=item.seed)))
@@ -220,6 +223,19 @@ class TryOn:
             options = options_of(speed, None, None, None, None)
             said = words.estimate(self.speed.estimate(model, device, options))
             return options.steps, options.guidance_scale, options.sampler, said
+
+
+def _once(encode: Encode) -> Encode:
+    """The same, for which every picture is encoded once."""
+    known: dict[bytes, Array] = {}
+
+    def remembering(picture: Array) -> Array:
+        key = hashlib.sha256(np.ascontiguousarray(picture).data).digest()
+        if key not in known:
+            known[key] = encode(picture)
+        return known[key]
+
+    return remembering
 
 
 class Views(NamedTuple):
