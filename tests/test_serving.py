@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -169,6 +170,31 @@ def test_a_try_on_that_takes_too_long_is_stopped_and_says_so(tmp_path: Path) -> 
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
         answer = visitor.call("try_on", *files, "upper", 100, 2.5, "ddim", 1, None)
         assert "choose fewer steps" in str(answer.message)
+
+
+def test_a_try_on_that_nobody_waits_for_any_more_is_stopped_and_a_full_queue_says_so(tmp_path: Path) -> None:
+    with served_page(tmp_path, "--waiting", "1") as url:
+        visitor, second, third = (Visitor(url) for _ in range(3))
+        pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
+        files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
+        assert visitor.call("try_on", *files, "upper", 1, 2.5, "ddim", 1, None).worked  # compiled
+        begun = time.monotonic()
+        assert visitor.call("try_on", *files, "upper", 20, 2.5, "ddim", 1, None).worked
+        whole = 5 * (time.monotonic() - begun)
+
+        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1, None]}
+        job = visitor.http.post("gradio_api/call/try_on", json=body).json()["event_id"]
+        with visitor.http.stream("GET", f"gradio_api/call/try_on/{job}"), ThreadPoolExecutor(1) as thread:
+            time.sleep(whole / 10)
+            waiting = thread.submit(second.call, "try_on", *files, "upper", 1, 2.5, "ddim", 1, None)
+            time.sleep(whole / 10)
+            answer = third.call("try_on", *files, "upper", 1, 2.5, "ddim", 1, None)
+            assert (answer.status, answer.worked) == (503, False)
+            assert "Queue is full" in str(answer.message)
+            visitor.http.close()  # while the job has most of its steps before it
+            begun = time.monotonic()
+            assert waiting.result().worked
+        assert time.monotonic() - begun < whole / 2
 
 
 def test_bounds_that_are_none_are_refused_at_the_start(capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,9 +11,10 @@ from typing import Any
 
 import gradio as gr
 
-from catvton_ov.errors import ImageError, OptionsError, TryOnError
+from catvton_ov.errors import ImageError, OptionsError, RefusedError, TryOnError
 from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.page import words
+from catvton_ov.page.caller import is_awaited
 from catvton_ov.presets import preset
 
 log = logging.getLogger(__name__)
@@ -62,12 +63,16 @@ def options_of(
 def within(seconds: float, steps: Iterator[TryOnStep | TryOnResult]) -> Iterator[TryOnStep | TryOnResult]:
     """The steps of a try-on, which is stopped after a step that ends later than so many seconds from now.
 
+    Likewise when nobody waits for it any more.
+
     Raises:
-        OptionsError: it was stopped.
+        OptionsError: it took too long. RefusedError: nobody waits.
     """
     end = time.monotonic() + seconds
     for item in steps:
         yield item
+        if not is_awaited():
+            raise RefusedError(499, "Nobody waits for this try-on any more.")
         if time.monotonic() > end and isinstance(item, TryOnStep):
             raise OptionsError(
                 f"This try-on was stopped after {seconds / 60:.0f} minutes, the most that this page gives to one: "
