@@ -9,7 +9,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
-from catvton_ov.errors import TryOnError  # before gradio: importing catvton_ov turns telemetry off
+from catvton_ov.errors import OptionsError, TryOnError  # before gradio: importing catvton_ov turns telemetry off
 
 import gradio as gr  # isort: skip
 from gradio.utils import get_upload_folder
@@ -163,6 +163,7 @@ def _endpoints(endpoints: Endpoints, trying: TryOn) -> None:
 def main() -> int:
     how = serving()
     try:
+        tools = tools_for_agents(how)
         engine = Engine(how.models, how.device, how.cache_dir, safety=how.safety_checker)
     except TryOnError as error:
         print(f"error: {error}", file=sys.stderr)
@@ -174,12 +175,27 @@ def main() -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the pictures' folder goes too
     with picture_cache(how.bounds.keep_seconds):
-        launch(build(engine, how), engine, how)
+        launch(build(engine, how), engine, how, tools)
     return 0
 
 
-def launch(page: gr.Blocks, engine: Engine, how: Serving) -> None:
-    """Serve until the program is ended."""
+def tools_for_agents(how: Serving) -> dict[str, Any]:
+    """What the application serves them with, if that is wanted; raises OptionsError without the extra for it."""
+    if not how.mcp:
+        return {}
+    try:
+        from catvton_ov.page.mcp_tools import agent_tools
+    except ImportError:
+        raise OptionsError("--mcp needs one package more: pip install -r requirements-mcp.txt.") from None
+    return agent_tools("" if how.share else how.host)
+
+
+def launch(page: gr.Blocks, engine: Engine, how: Serving, tools: dict[str, Any]) -> None:
+    """Serve until the program is ended.
+
+    Args:
+        tools: for agents, see `tools_for_agents`.
+    """
     jobs = {index: function for index, function in page.fns.items() if function.concurrency_id == MODEL_JOBS}
     names = [str(function.api_name) for function in jobs.values() if function.api_visibility == "public"]
     doorkeeper = Middleware(Doorkeeper, bounds=how.bounds, jobs=list(jobs), names=names)
@@ -193,10 +209,11 @@ def launch(page: gr.Blocks, engine: Engine, how: Serving) -> None:
         head=head(),
         max_file_size=how.bounds.request_bytes,
         state_session_capacity=how.bounds.sessions,
-        app_kwargs={"middleware": [doorkeeper], "routes": [health_route(engine)]},
+        app_kwargs={**tools, "middleware": [doorkeeper], "routes": [health_route(engine), *tools.get("routes", [])]},
         show_error=False,
         enable_monitoring=False,
         run_history=False,
+        mcp_server=False,  # Gradio's own, which an environment variable could switch on: it keeps and fetches files
         footer_links=["api"],
         ssr_mode=False,
     )

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import app
 from catvton_ov.errors import OptionsError
 from catvton_ov.masking.automask import MaskAdjustment
 from catvton_ov.masking.labels import LabelMaps
@@ -204,6 +205,15 @@ def test_bounds_that_are_none_are_refused_at_the_start(capsys: pytest.CaptureFix
         serving(["--job-seconds", "nan"])
     assert "job_seconds must be above 0" in capsys.readouterr().err
     assert serving(["--keep-seconds", "60"]).bounds == Bounds(keep_seconds=60)
+
+
+def test_tools_for_agents_without_their_package_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] == "mcp" or name.endswith(".mcp_tools")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "mcp", None)  # as if it were not installed
+    with pytest.raises(OptionsError, match=r"pip install -r requirements-mcp\.txt"):
+        app.tools_for_agents(serving(["--mcp"]))
+    assert app.tools_for_agents(serving([])) == {}
 
 
 class TwoFigures:

@@ -26,6 +26,7 @@ class Serving:
     cache_dir: Path | None  # keeps compiled models
     safety_checker: bool
     corner_mark: bool  # "AI" in a corner of every result
+    mcp: bool  # the endpoints as tools for agents
     bounds: Bounds
 
 
@@ -49,6 +50,8 @@ def serving(arguments: Sequence[str] | None = None) -> Serving:
     corner_help = "write AI into a corner of every result (on a Space it is, unless --no-corner-mark is given)"
     corner = env("CATVTON_OV_CORNER_MARK", "1" if env("SYSTEM") == "spaces" else "0") == "1"
     add("--corner-mark", action=argparse.BooleanOptionalAction, default=corner, help=corner_help)
+    mcp_help = "offer the endpoints to agents as MCP tools, at /mcp (needs requirements-mcp.txt)"
+    add("--mcp", action="store_true", default=env("CATVTON_OV_MCP") == "1", help=mcp_help)
     bounds = {
         "jobs_per_minute": (int, "try-ons that one visitor may start in a minute"),
         "requests_per_minute": (int, "whatever one visitor may send in a minute"),
@@ -77,5 +80,6 @@ def serving(arguments: Sequence[str] | None = None) -> Serving:
         cache_dir=args.cache_dir,
         safety_checker=not args.no_safety_checker,
         corner_mark=args.corner_mark,
+        mcp=args.mcp,
         bounds=limits,
     )
