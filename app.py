@@ -51,7 +51,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         licence = gr.HTML(elem_id="licence")
         example = gr.State("")  # the name of the example person that was put into the editor last
         pending = gr.State(None)  # what is put into the editor next
-        shown = gr.State([])  # the settings of the results that are shown
+        shown = gr.JSON(visible=False)  # what the results that are shown were made with, see Shown
         parsed = gr.State(None, time_to_live=round(bounds.keep_seconds))  # the label maps of the photo in the editor
         editor, category, model = person.editor, garment.category, advanced.model
 
@@ -62,7 +62,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
         timed = [result.speed, model, advanced.device, advanced.steps, advanced.guidance]  # what decides the time
         told = [category, *chosen, result.speed, *person.percents]  # what settings hold
-        opened.then(handlers.open_link, None, told, **QUIET).then(trying.estimate, timed, result.estimate, **QUIET)
+        linked = opened.then(handlers.open_link, None, told, **QUIET)
         result.load.upload(handlers.open_settings, result.load, told, **QUIET)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
         person.examples.select(handlers.pick_person, model, [editor, example], **QUIET).then(
@@ -121,10 +121,10 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             api_visibility="private",
             **ONE_JOB,
         )
-        result.variants.select(
+        picked = result.variants.select(
             trying.pick_variant,
             [result.variants, result.before_after, shown],
-            [result.picture, result.before_after, advanced.seed, result.settings, result.link],
+            [result.picture, result.before_after, advanced.seed, result.settings, result.link, shown],
             **QUIET,
         )
         result.cancel.click(None, cancels=[running, finding], **QUIET)
@@ -132,6 +132,14 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         stopped = f"() => {json.dumps(words.progress('Stopped', 0))}"
         for job in (running, finding):
             job.failure(None, None, result.status, js=stopped, **QUIET)
+        # A reload brings results back: the browser keeps the names of their files, for as long as its tab is open.
+        kept = [result.before_after, result.together, result.variants, shown]
+        result.status.change(None, kept, None, js="keepResults", **QUIET)
+        picked.then(None, kept, None, js="keepResults", **QUIET)
+        brought = linked.then(None, None, [result.picture, *kept, result.status], js="keptResults", **QUIET)
+        used = [result.settings, result.link, advanced.seed, *timed[3:], advanced.sampler, result.speed]
+        recalled = brought.then(trying.recall, shown, used, **QUIET)
+        recalled.then(trying.estimate, timed, result.estimate, **QUIET)
         _endpoints(Endpoints(engine, bounds, how.corner_mark), trying)
     return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 

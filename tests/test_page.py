@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import re
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Wish, parse, put_mask
 from tests.hub_standin import Stall, serve
 from tests.serving import ROOT, served_page
+from tests.visitor import Visitor
 
 CHROMIUM = shutil.which("chromium")
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
@@ -32,8 +34,14 @@ pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NOT RUN: no chromium h
 
 
 @pytest.fixture(scope="module")
-def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    with served_page(tmp_path_factory.mktemp("page")) as address:
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the page keeps its cache."""
+    return tmp_path_factory.mktemp("page")
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    with served_page(folder) as address:
         yield address
 
 
@@ -49,7 +57,8 @@ def browser() -> Iterator[Browser]:
 @pytest.fixture
 def page(browser: Browser, url: str) -> Iterator[Page]:
     """The page, opened, its first example in place; fails when it asks anybody but the server for anything."""
-    page = browser.new_page(viewport={"width": 1280, "height": 1100})
+    context = browser.new_context(viewport={"width": 1280, "height": 1100})
+    page = context.new_page()
     page.set_default_timeout(SLOW)
     elsewhere: list[str] = []
     page.on("request", lambda request: elsewhere.append(request.url) if _foreign(request.url, url) else None)
@@ -58,7 +67,7 @@ def page(browser: Browser, url: str) -> Iterator[Page]:
     expect(page.locator("#persons .thumbnail-item")).to_have_count(len(list((EXAMPLES / "person").iterdir())))
     settle(page)
     yield page
-    page.close()
+    context.close()
     assert elsewhere == []
 
 
@@ -334,6 +343,73 @@ def test_of_two_variants_one_is_picked_and_its_settings_give_the_same_picture_fr
             xmp = again.info.pop("xmp")  # as Pillow reads it from the mark
             assert again.info == MARK  # made by AI, and nothing else
             assert b"compositeWithTrainedAlgorithmicMedia" in xmp
+
+
+def test_a_reload_brings_the_results_back_in_this_tab_alone_while_their_files_are_there(
+    page: Page, browser: Browser, url: str, folder: Path
+) -> None:
+    set_steps(page, 2)
+    choose_seed(page, 41)
+    page.locator("#count").get_by_label("2").check()
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text("choose one", timeout=SLOW)
+    page.locator("#variants .thumbnail-item").first.click()
+    expect(page.locator("#link a")).to_have_attribute("href", re.compile("seed=41"))
+    page.wait_for_timeout(1500)
+    picked = fetched(page, "#result img")
+
+    page.reload()
+    expect(page.locator("#status")).to_contain_text("Your last result", timeout=SLOW)
+    expect(page.locator("#link a")).to_have_attribute("href", re.compile("seed=41"))
+    assert np.array_equal(fetched(page, "#result img"), picked)
+    with page.expect_download() as download:
+        page.locator("#settings").click()
+    assert '"seed": 41' in download.value.path().read_text()
+    page.locator("#variants .thumbnail-item").nth(1).click()
+    expect(page.locator("#link a")).to_have_attribute("href", re.compile("seed=42"))
+    page.get_by_role("tab", name="Before and after").click()
+    expect(page.locator("#slider img")).to_have_count(2)
+    page.get_by_text("Advanced settings").click()
+    expect(page.get_by_label("number input for Quality")).to_have_value("2")
+
+    for context in (page.context, browser.new_context()):
+        other = context.new_page()  # another tab, another visitor
+        other.goto(url)
+        expect(other.locator("#estimate")).to_contain_text("picture", timeout=SLOW)
+        assert other.locator("#result img").count() == 0
+        other.close()
+
+    for path in (folder / "cache").rglob("*.*"):  # as the sweep does when their time is over
+        path.unlink()
+    page.reload()
+    expect(page.locator("#estimate")).to_contain_text("picture", timeout=SLOW)  # filled when all else is
+    settle(page)
+    assert page.locator("#result img").count() == 0
+    expect(page.get_by_text("That did not work")).to_have_count(0)
+    set_steps(page, 1)
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+
+
+@pytest.mark.slow
+def test_a_reload_in_the_middle_keeps_what_is_done_and_frees_the_machine_for_the_next_visitor(
+    page: Page, url: str
+) -> None:
+    visitor = Visitor(url)
+    pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
+    files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
+    set_steps(page, 50)
+    page.locator("#count").get_by_label("4").check()
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text(re.compile(r"Variant 2 of 4: step"), timeout=SLOW)
+    page.reload()
+    begun = time.monotonic()
+    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None).worked
+    first = time.monotonic() - begun
+    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None).worked
+    assert first < 6 * (time.monotonic() - begun - first), "nearly 150 steps were waited for"
+    expect(page.locator("#status")).to_contain_text("Your last result", timeout=SLOW)
+    assert fetched(page, "#result img").shape == (512, 384, 3)
 
 
 @pytest.mark.slow

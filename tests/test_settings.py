@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 from pathlib import Path
 from urllib.parse import parse_qsl
 
@@ -17,6 +18,8 @@ from catvton_ov.errors import OptionsError, TryOnError
 from catvton_ov.marking import MARK, marked, png_info
 from catvton_ov.masking.automask import MaskAdjustment
 from catvton_ov.options import MAX_SEED, TryOnOptions
+from catvton_ov.page.shown import Shown
+from catvton_ov.presets import preset
 from catvton_ov.settings import TryOnSettings
 
 OPTIONS = st.builds(
@@ -111,3 +114,21 @@ def test_a_result_carries_the_mark_and_nothing_of_the_photo_and_only_a_corner_ma
     assert b"GPS" not in content
     with Image.open(io.BytesIO(content)) as again:
         assert {**again.info, "xmp": b""} == {**MARK, "xmp": b""}
+
+
+def test_what_a_browser_brings_back_of_its_results_is_theirs_or_one_sentence() -> None:
+    made = tuple(TryOnSettings("lower", preset("fast", seed=seed), MaskAdjustment(up=3)) for seed in (7, 8))
+    shown = Shown(made, 1)
+    kept = json.loads(json.dumps(shown.value()))
+    assert Shown.of(kept) == shown
+    for wrong in (
+        None,
+        [],
+        "x",
+        {},
+        kept | {"chosen": 2},
+        kept | {"chosen": -1},
+        kept | {"settings": [{"category": "hat"}]},
+    ):
+        with pytest.raises(OptionsError):
+            Shown.of(wrong)

@@ -1,4 +1,5 @@
-// In the visitor's browser: large photos are shrunk before they are sent, and a greeting is shown once.
+// In the visitor's browser: large photos are shrunk before they are sent, results outlive a reload of the page (the names
+// of their files are kept for as long as the tab is open), and a greeting is shown once.
 (() => {
   const MOST = 2048; // pixels of the longer side that is sent
   const PLACES = { person: "photo of the person", garment: "photo of the garment" };
@@ -61,6 +62,33 @@
     event.stopImmediatePropagation();
     hand(input, files.slice(0, 1), place);
   }, true);
+
+  const KEPT = "results";
+  const SAME = { __type__: "update" }; // leaves a component as it is
+
+  window.keepResults = (beforeAfter, together, variants, shown) => {
+    if (!beforeAfter?.[1] || !shown) return;
+    try { sessionStorage.setItem(KEPT, JSON.stringify({ beforeAfter, together, variants, shown })); } catch { /* full */ }
+  };
+
+  const isThere = (file) => fetch(file.url, { method: "HEAD" }).then((answer) => answer.ok, () => false);
+
+  // The result, before and after, all together, the variants, what they were made with, the status; or nothing.
+  window.keptResults = async () => {
+    const nothing = Array(6).fill(SAME);
+    let kept = null;
+    try { kept = JSON.parse(sessionStorage.getItem(KEPT)); } catch { /* private windows */ }
+    if (!kept) return nothing;
+    const { beforeAfter, together, variants, shown } = kept;
+    const files = [...beforeAfter, ...[...together, ...variants].map((item) => item.image)];
+    if (!(await Promise.all(files.map(isThere))).every(Boolean)) { // their time is over
+      sessionStorage.removeItem(KEPT);
+      return nothing;
+    }
+    const gallery = { ...SAME, value: variants, visible: variants.length > 1 };
+    const status = '<div class="status" role="status"><span>Your last result, from before the page was reloaded.</span></div>';
+    return [beforeAfter[1], beforeAfter, together, gallery, shown, status];
+  };
 
   const seen = () => document.documentElement.classList.add("greeted");
   window.greeted = () => {

@@ -24,7 +24,8 @@ from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import PAINT, EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, was_corrected
-from catvton_ov.page.speed import Speed, previews
+from catvton_ov.page.shown import Shown
+from catvton_ov.page.speed import Speed, preset_of, previews
 from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
 from catvton_ov.pipeline import Array, Encode, TryOnPipeline
 from catvton_ov.settings import TryOnSettings
@@ -45,7 +46,7 @@ class Update(NamedTuple):
     seed: Any
     settings: Any  # file
     link: Any  # HTML
-    shown: Any  # settings of the results that are shown, one each
+    shown: Any  # what the results that are shown were made with: the value of a Shown
     editor: Any  # the person's photo, with an auto-mask
     parsed: Any  # what the session knows of the photo
 
@@ -183,25 +184,42 @@ class TryOn:
             seed=item.seed,
             settings=self._file(told[-1]),
             link=words.link(told[-1]),
-            shown=list(told),
+            shown=Shown(tuple(told), len(told) - 1).value(),
         )
 
     def pick_variant(
         self,
         gallery: list[tuple[str, str]] | None,
         photo: tuple[str | None, str | None] | None,
-        told: list[TryOnSettings],
+        shown: Any,
         event: gr.SelectData,
     ) -> tuple[Any, ...]:
         """The variant that was clicked: as the picture, beside the photo of before, its seed, settings and link."""
         with shown_to_visitor():
             path = chosen([Path(path) for path, _ in gallery or []], event)
-            settings = told[event.index]
+            picked = replace(Shown.of(shown), chosen=event.index)
+            settings = picked.current
             result = marked(open_picture(path, "variant"))
             before = gr.skip()
             if photo is not None and photo[0] is not None:
                 before = (open_picture(photo[0], "photo of the person"), result)
-            return result, before, settings.options.seed, self._file(settings), words.link(settings)
+            used = settings.options.seed, self._file(settings), words.link(settings)
+            return result, before, *used, picked.value()
+
+    def recall(self, shown: Any, request: gr.Request) -> tuple[Any, ...]:
+        """What belongs to a result that the browser has brought back: settings, link, and the values it was made with.
+
+        The values (seed, steps, guidance, sampler, preset) stay where the page's address has brought others.
+        """
+        with shown_to_visitor():
+            if shown is None:
+                return tuple(gr.skip() for _ in range(7))
+            settings = Shown.of(shown).current
+            options = settings.options
+            values = (options.seed, options.steps, options.guidance_scale, options.sampler, preset_of(options))
+            if TryOnSettings.from_query(dict(request.query_params)) is not None:
+                values = tuple(gr.skip() for _ in values)
+            return self._file(settings), words.link(settings), *values
 
     def _screened(self, picture: Image.Image, mask: Image.Image) -> Image.Image:
         return marked(self.engine.screened(picture, mask), self.corner_mark)
