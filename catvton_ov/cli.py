@@ -24,7 +24,7 @@ from catvton_ov.export import publish_command as publish
 from catvton_ov.export import report_command as report
 from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.marking import marked, to_png
-from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions, TryOnStep
+from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions, TryOnStep
 from catvton_ov.presets import PRESETS, default_preset, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED, open_bundle
@@ -155,7 +155,7 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run_mask(args: argparse.Namespace) -> int:
-    from catvton_ov.masking.automask import MaskAdjustment, auto_mask
+    from catvton_ov.masking.automask import auto_mask
     from catvton_ov.masking.show import picture_of_labels
 
     adjustment = MaskAdjustment(args.grow, args.up, args.down, args.left, args.right)

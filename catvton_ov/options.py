@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal
 
 from PIL import Image
@@ -18,6 +18,7 @@ Framing = Literal["whole", "mask", "center"]
 GARMENT_CATEGORIES = ("upper", "lower", "overall", "inner", "outer")  # "inner" is worn under an open "outer"
 FRAMINGS: tuple[Framing, ...] = ("whole", "mask", "center")
 MAX_SEED = 2**32 - 1
+MOST_CHANGE = 30.0  # percent of the body's height by which a mask may be changed
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,25 @@ class TryOnOptions:
             raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
         if self.blur is not None and not 0 <= self.blur <= 64:
             raise OptionsError(f"blur must be from 0 to 64 pixels; got {self.blur!r}.")
+
+
+@dataclass(frozen=True)
+class MaskAdjustment:
+    """How a mask is nudged, in percent of the body's height."""
+
+    grow: float = 0.0  # all around; below 0 the mask shrinks
+    up: float = 0.0
+    down: float = 0.0
+    left: float = 0.0  # in the picture
+    right: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Raises OptionsError outside -MOST_CHANGE..MOST_CHANGE for grow, 0..MOST_CHANGE for the others."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            least = -MOST_CHANGE if field.name == "grow" else 0.0
+            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= MOST_CHANGE:
+                raise OptionsError(f"{field.name} must be {least:.0f} to {MOST_CHANGE:.0f} percent; got {value!r}.")
 
 
 def _is_number(value: object) -> bool:

@@ -14,8 +14,7 @@ from urllib.parse import urlencode
 from pydantic import TypeAdapter, ValidationError
 
 from catvton_ov.errors import OptionsError
-from catvton_ov.masking.automask import MaskAdjustment
-from catvton_ov.options import GARMENT_CATEGORIES, TryOnOptions
+from catvton_ov.options import GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions
 
 MOST_BYTES = 100_000  # of a file with settings
 

@@ -14,11 +14,11 @@ from catvton_ov.bundle import Bundle
 from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.images import open_picture
 from catvton_ov.masking import CATEGORIES
-from catvton_ov.masking.automask import MaskAdjustment
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import has_parser, open_parser
 from catvton_ov.masking.show import picture_of_labels
 from catvton_ov.masking.worn import worn_garment
+from catvton_ov.options import MaskAdjustment
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import editor_value, photo_and_paint
 from catvton_ov.page.endpoints import Endpoints

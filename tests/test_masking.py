@@ -13,9 +13,9 @@ import pytest
 from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.masking import CATEGORIES, cloth_agnostic_mask
 from catvton_ov.masking.agnostic import protected_area
-from catvton_ov.masking.automask import MaskAdjustment, auto_mask, body_height, protected_outline
+from catvton_ov.masking.automask import auto_mask, body_height, protected_outline
 from catvton_ov.masking.labels import ATR, DENSEPOSE, LIP, LabelMaps, area
-from catvton_ov.options import GARMENT_CATEGORIES
+from catvton_ov.options import GARMENT_CATEGORIES, MaskAdjustment
 
 GOLDEN = Path(__file__).parent / "golden" / "cloth_agnostic_mask"
 CASES = sorted(path.name for path in GOLDEN.glob("case*.npz"))

@@ -18,7 +18,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from catvton_ov.cli import main
 from catvton_ov.marking import MARK
-from catvton_ov.masking.automask import MaskAdjustment
+from catvton_ov.options import MaskAdjustment
 from catvton_ov.page.editor import editor_value, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Wish, parse, put_mask

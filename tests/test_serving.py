@@ -20,8 +20,8 @@ from PIL import Image
 
 import app
 from catvton_ov.errors import OptionsError
-from catvton_ov.masking.automask import MaskAdjustment
 from catvton_ov.masking.labels import LabelMaps
+from catvton_ov.options import MaskAdjustment
 from catvton_ov.page.bounds import Bounds, Rate, client_of
 from catvton_ov.page.cache import NAME, picture_cache, sweep
 from catvton_ov.page.masks import Wish, parse, put_mask

@@ -16,8 +16,7 @@ from PIL import Image
 from catvton_ov.cli import main
 from catvton_ov.errors import OptionsError, TryOnError
 from catvton_ov.marking import MARK, marked, png_info
-from catvton_ov.masking.automask import MaskAdjustment
-from catvton_ov.options import MAX_SEED, TryOnOptions
+from catvton_ov.options import MAX_SEED, MaskAdjustment, TryOnOptions
 from catvton_ov.page.shown import Shown
 from catvton_ov.presets import preset
 from catvton_ov.settings import TryOnSettings

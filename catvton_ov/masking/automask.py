@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any
 
 import cv2
@@ -10,31 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from catvton_ov.errors import MaskError, OptionsError
+from catvton_ov.errors import MaskError
 from catvton_ov.masking.agnostic import cloth_agnostic_mask, protected_area
 from catvton_ov.masking.labels import LabelMaps
+from catvton_ov.options import MaskAdjustment
 
 Area = npt.NDArray[np.bool_]
-MOST = 30.0  # percent of the body's height by which a mask may be changed
-
-
-@dataclass(frozen=True)
-class MaskAdjustment:
-    """How a mask is nudged, in percent of the body's height."""
-
-    grow: float = 0.0  # all around; below 0 the mask shrinks
-    up: float = 0.0
-    down: float = 0.0
-    left: float = 0.0  # in the picture
-    right: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Raises OptionsError outside -MOST..MOST for grow, 0..MOST for the others."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            least = -MOST if field.name == "grow" else 0.0
-            if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= MOST:
-                raise OptionsError(f"{field.name} must be {least:.0f} to {MOST:.0f} percent; got {value!r}.")
 
 
 def auto_mask(maps: LabelMaps, category: str, adjustment: MaskAdjustment | None = None) -> Image.Image:

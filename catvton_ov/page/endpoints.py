@@ -8,8 +8,8 @@ from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.images import as_mask, as_rgb, open_picture
 from catvton_ov.marking import marked
 from catvton_ov.masking import CATEGORIES
-from catvton_ov.masking.automask import MaskAdjustment, auto_mask
-from catvton_ov.options import TryOnResult
+from catvton_ov.masking.automask import auto_mask
+from catvton_ov.options import MaskAdjustment, TryOnResult
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import NO_PARSER

@@ -14,10 +14,11 @@ from PIL import Image
 
 from catvton_ov.errors import MaskError
 from catvton_ov.images import as_rgb
-from catvton_ov.masking.automask import MaskAdjustment, auto_mask, protected_outline
+from catvton_ov.masking.automask import auto_mask, protected_outline
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import Parser
 from catvton_ov.masking.worn import worn_garment
+from catvton_ov.options import MaskAdjustment
 from catvton_ov.page.editor import EditorValue, editor_value, photo_and_paint
 
 Area = npt.NDArray[np.bool_]

@@ -17,8 +17,7 @@ from PIL import Image
 from catvton_ov.errors import OptionsError
 from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.marking import marked
-from catvton_ov.masking.automask import MaskAdjustment
-from catvton_ov.options import MAX_SEED, TryOnResult, TryOnStep
+from catvton_ov.options import MAX_SEED, MaskAdjustment, TryOnResult, TryOnStep
 from catvton_ov.page import words
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import PAINT, EditorValue, photo_and_paint
