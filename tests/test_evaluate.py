@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
+from playwright.sync_api import sync_playwright
 from scipy import linalg
 from torchmetrics.functional.image import learned_perceptual_image_patch_similarity, lpips
 
@@ -31,6 +33,7 @@ from catvton_ov.evaluate.networks import (
 from catvton_ov.metrics import psnr, ssim
 from catvton_ov.sources import bundled_folder
 
+CHROMIUM = shutil.which("chromium")
 PERSONS = sorted((bundled_folder() / "examples/person").glob("*.png"))
 
 
@@ -173,12 +176,31 @@ def test_all_measures_and_the_page(
     assert html.count("<svg") == 3
     assert html.count('src="data:image/jpeg;base64,') == html.count("<img ") == 2 * (10 + 10)
     assert not re.search(r"https?://|<script|<link|url\(", html)
-    worst = re.search(r"Worst by LPIPS.*?<figcaption>(\S+):", html, re.DOTALL)
-    best = re.search(r"Best by LPIPS.*?<figcaption>(\S+):", html, re.DOTALL)
+    worst = re.search(r"Worst by LPIPS.*?<figcaption><b>(\S+)</b>", html, re.DOTALL)
+    best = re.search(r"Best by LPIPS.*?<figcaption><b>(\S+)</b>", html, re.DOTALL)
     assert worst is not None
     assert best is not None
     assert (worst[1], best[1]) == ("00011_00", "00000_00")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["page.html", "results", "truths"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="NOT RUN: no chromium here (apt-get install chromium)")
+def test_the_page_fits_a_phone_and_asks_for_nothing_else(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    results, truths = folders
+    results = results.rename(tmp_path / ("long_name_" * 12))
+    words = ["evaluate", "--pred", str(results), "--truth", str(truths), "--paired"]
+    assert main([*words, "--report", str(tmp_path / "page.html")]) == 0
+    asked: list[str] = []
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        page = browser.new_context(viewport={"width": 360, "height": 780}, is_mobile=True).new_page()
+        page.on("request", lambda request: asked.append(request.url.partition(":")[0]))
+        page.goto((tmp_path / "page.html").as_uri())
+        assert page.evaluate("document.documentElement.scrollWidth") == 360
+        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0 && image.width > 150)")
+        assert page.locator("rect").count() == 2 * 20
+        browser.close()
+    assert set(asked) - {"data"} == {"file"}
 
 
 def test_equal_pictures_have_no_psnr_to_average(folders: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import base64
 import io
 import math
-from collections.abc import Sequence
+import statistics
+from collections.abc import Iterable, Sequence
 from html import escape
 from pathlib import Path
 
@@ -21,10 +22,16 @@ LOWER_IS_BETTER = ("LPIPS", "FID", "KID")
 UNITS = {"PSNR": " dB"}
 _WIDTH, _HEIGHT, _BARS = 320, 120, 20
 _STYLE = """
-body { font: 15px/1.4 system-ui, sans-serif; margin: 2rem auto; max-width: 62rem; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse } td, th { padding: .3rem .9rem; text-align: right; border-bottom: 1px solid #ddd }
-td:first-child, th:first-child { text-align: left } figure { display: inline-block; margin: 0 1rem 1rem 0 }
-figcaption { font-size: 13px; color: #555 } img { height: 240px; margin-right: 2px } svg { background: #f6f6f6 }
+:root { color-scheme: light dark }
+body { font: 16px/1.45 system-ui, sans-serif; margin: 0 auto; max-width: 72rem; padding: .5rem 1rem 2rem }
+h1 { font-size: 1.5rem } h2 { font-size: 1.2rem; margin: 2rem 0 .6rem } h1, li, b { overflow-wrap: anywhere }
+table { border-collapse: collapse } td, th { padding: .3rem 1.5rem .3rem 0; border-bottom: 1px solid #8886 }
+td, th { text-align: left } td:nth-child(2), th:nth-child(2) { text-align: right; font-variant-numeric: tabular-nums }
+td:nth-child(3), p, figcaption { opacity: .8 } figcaption { font-size: .875rem } figcaption b { display: block }
+div { display: grid; gap: 1.2rem; grid-template-columns: repeat(auto-fill, minmax(min(20rem, 100%), 1fr)) }
+figure { margin: 0 } img { width: calc(50% - 2px); vertical-align: top } img + img { margin-left: 4px }
+svg { width: 100%; max-width: 24rem; display: block }
+rect { fill: #5b8def } line { stroke: currentColor } text { fill: currentColor; font-size: 11px }
 """
 
 
@@ -53,18 +60,22 @@ def render(scores: Scores, results: str, truths: str) -> str:
         parts.append(f"<h2>Left out</h2><ul>{items}</ul>")
     if scores.rows:
         names = list(scores.rows[0].values)
-        parts.append("<h2>Distributions</h2>")
-        parts += [_histogram(name, [row.values[name] for row in scores.rows]) for name in names]
+        plots = [_histogram(name, [row.values[name] for row in scores.rows]) for name in names]
+        parts += ["<h2>How the pairs are distributed</h2>", _grid(plots)]
         measure = "LPIPS" if "LPIPS" in names else "SSIM"
         ordered = sorted(scores.rows, key=lambda row: row.values[measure], reverse=measure in LOWER_IS_BETTER)
         for title, rows in (("Worst", ordered[:SHOWN]), ("Best", ordered[::-1][:SHOWN])):
-            parts.append(f"<h2>{title} by {measure}: result, truth</h2>")
-            parts += [_figure(row) for row in rows]
+            parts += [f"<h2>{title} by {measure}: result, truth</h2>", _grid(map(_figure, rows))]
     body = "\n".join(parts)
     return (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{escape(results)}</title>'
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f'<meta name="viewport" content="width=device-width, initial-scale=1"><title>{escape(results)}</title>'
         f"<style>{_STYLE}</style></head><body>\n{body}\n</body></html>\n"
     )
+
+
+def _grid(figures: Iterable[str]) -> str:
+    return f"<div>{''.join(figures)}</div>"
 
 
 def _table(scores: Scores) -> str:
@@ -83,30 +94,42 @@ def shown(name: str, value: float) -> str:
 
 
 def _histogram(name: str, values: Sequence[float]) -> str:
-    """Bars as inline SVG; infinite values (equal pictures) are counted in the caption."""
+    """Bars as inline SVG, a line at the mean; infinite values (equal pictures) are counted in the caption."""
     finite = [value for value in values if math.isfinite(value)]
     endless = len(values) - len(finite)
     note = f", {endless} without any difference" if endless else ""
     if not finite:
-        return f"<figure><figcaption>{name}{note}</figcaption></figure>"
+        return f"<figure><figcaption><b>{name}</b>{note.removeprefix(', ')}</figcaption></figure>"
     counts, edges = np.histogram(finite, bins=_BARS)
-    step, most = _WIDTH / _BARS, int(counts.max())
+    step, most, mean = _WIDTH / _BARS, int(counts.max()), statistics.fmean(finite)
     bars = "".join(
         f'<rect x="{index * step:.1f}" y="{_HEIGHT - _HEIGHT * count / most:.1f}" width="{step - 1:.1f}" '
-        f'height="{_HEIGHT * count / most:.1f}" fill="#36c"><title>{low:.4g} to {high:.4g}: {count}</title></rect>'
+        f'height="{_HEIGHT * count / most:.1f}"><title>{low:.4g} to {high:.4g}: {count}</title></rect>'
         for index, (count, low, high) in enumerate(zip(counts.tolist(), edges, edges[1:], strict=False))
     )
-    caption = f"{name}: {shown(name, min(finite))} to {shown(name, max(finite))}{note}"
+    at = _WIDTH * (mean - edges[0]) / (edges[-1] - edges[0])
+    lines = (
+        f'<line x1="0" x2="{_WIDTH}" y1="{_HEIGHT}" y2="{_HEIGHT}"/>'
+        f'<line x1="{at:.1f}" x2="{at:.1f}" y1="0" y2="{_HEIGHT}" stroke-dasharray="4"/>'
+    )
+    ends = (
+        f'<text x="0" y="{_HEIGHT + 14}">{shown(name, edges[0])}</text>'
+        f'<text x="{_WIDTH}" y="{_HEIGHT + 14}" text-anchor="end">{shown(name, edges[-1])}</text>'
+    )
     return (
-        f'<figure><svg role="img" aria-label="{name}" width="{_WIDTH}" height="{_HEIGHT}">{bars}</svg>'
-        f"<figcaption>{caption}</figcaption></figure>"
+        f'<figure><svg role="img" aria-label="{name}" viewBox="0 0 {_WIDTH} {_HEIGHT + 20}">{bars}{lines}{ends}</svg>'
+        f"<figcaption><b>{name}</b>mean {shown(name, mean)}, the highest bar {most} of {len(values)} pairs{note}"
+        "</figcaption></figure>"
     )
 
 
 def _figure(row: Row) -> str:
-    pictures = "".join(f'<img alt="" src="{_data_uri(picture)}">' for picture in open_match(row.pair))
+    pictures = "".join(
+        f'<img alt="{what}" src="{_data_uri(picture)}">'
+        for what, picture in zip(("result", "truth"), open_match(row.pair), strict=True)
+    )
     values = ", ".join(f"{name} {shown(name, value)}" for name, value in row.values.items())
-    return f"<figure>{pictures}<figcaption>{escape(row.pair.name)}: {values}</figcaption></figure>"
+    return f"<figure>{pictures}<figcaption><b>{escape(row.pair.name)}</b>{values}</figcaption></figure>"
 
 
 def _data_uri(picture: Image.Image) -> str:
