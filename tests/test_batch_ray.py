@@ -15,18 +15,17 @@ import psutil
 import pytest
 
 from catvton_ov.batch.on_ray import Cluster, Deal, on_ray
-from catvton_ov.batch.pairs import read_pairs
+from catvton_ov.batch.pairs import Defaults, read_pairs
 from catvton_ov.batch.plan import Task, make_tasks
 from catvton_ov.batch.worker import setting_of
 from catvton_ov.errors import BatchError
-from catvton_ov.options import TryOnOptions
 from catvton_ov.sources import open_bundle
 from tests.test_batch import GARMENTS, PERSONS, ROOT, batch, command, pair, pictures, write
 
 
 def tasks(folder: Path, count: int) -> list[Task]:
     rows = [pair("Ada", "upper-dots", mask=True, name=f"{number:02}") for number in range(count)]
-    read = read_pairs(write(folder / "t.csv", rows), TryOnOptions(seed=0), "upper")
+    read = read_pairs(write(folder / "t.csv", rows), Defaults())
     made, _ = make_tasks(read, setting_of(open_bundle("paper_doll"), "CPU", 1), can_parse=True)
     return made
 

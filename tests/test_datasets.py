@@ -8,14 +8,15 @@ import pytest
 from PIL import Image
 
 from catvton_ov.batch.datasets import read_dataset
-from catvton_ov.batch.pairs import Refused, Row
+from catvton_ov.batch.pairs import Defaults, Refused, Row
 from catvton_ov.cli import main
 from catvton_ov.errors import BatchError
-from catvton_ov.options import TryOnOptions
+from catvton_ov.options import MaskAdjustment
 from catvton_ov.sources import bundled_folder
 
 EXAMPLES = bundled_folder() / "examples"
-OPTIONS = TryOnOptions(steps=1, seed=3, guidance_scale=1, repaint=False)
+CHANGED = MaskAdjustment(grow=2)
+DEFAULTS = Defaults(given={"steps": 1, "seed": 3, "guidance_scale": 1, "repaint": False}, adjustment=CHANGED)
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -46,10 +47,10 @@ def vitonhd(tmp_path: Path) -> Path:
 
 def test_vitonhd_and_what_is_wrong_with_it(vitonhd: Path) -> None:
     test = vitonhd / "test"
-    first, second, *refused = read_dataset("vitonhd", vitonhd, "unpaired", OPTIONS)
+    first, second, *refused = read_dataset("vitonhd", vitonhd, "unpaired", DEFAULTS)
     assert first == Row(
         "test_pairs_unpaired.txt, line 1", "00006_00", test / "image/00006_00.jpg", test / "cloth/00008_00.jpg",
-        test / "agnostic-mask/00006_00_mask.png", "upper", OPTIONS,
+        test / "agnostic-mask/00006_00_mask.png", "upper", DEFAULTS.options(), CHANGED,
     )  # fmt: skip
     assert isinstance(second, Row)
     assert (second.person.name, second.mask) == ("00008_00.JPG", test / "agnostic-mask/00008_00_MASK.png")
@@ -66,7 +67,7 @@ def test_vitonhd_and_what_is_wrong_with_it(vitonhd: Path) -> None:
 
 
 def test_vitonhd_paired_is_everyones_own_garment(vitonhd: Path) -> None:
-    rows = [row for row in read_dataset("vitonhd", vitonhd, "paired", OPTIONS) if isinstance(row, Row)]
+    rows = [row for row in read_dataset("vitonhd", vitonhd, "paired", DEFAULTS) if isinstance(row, Row)]
     assert [(row.person.stem, row.garment.name) for row in rows] == [
         ("00006_00", "00006_00.jpg"),
         ("00008_00", "00008_00.jpg"),
@@ -80,19 +81,19 @@ def test_dresscode_has_a_folder_for_each_category_and_may_have_no_masks(tmp_path
     (tmp_path / "upper_body/test_pairs_paired.txt").write_text("013563_0.jpg 013563_1.jpg\n")
     touch(tmp_path / "Dresses/Images", "020714_0.jpg", "020715_1.jpg")
     (tmp_path / "Dresses/test_pairs_unpaired.txt").write_text("020714_0.jpg 020715_1.jpg 2\n")
-    upper, dress = read_dataset("dresscode", tmp_path, "unpaired", OPTIONS)
+    upper, dress = read_dataset("dresscode", tmp_path, "unpaired", DEFAULTS)
     assert isinstance(upper, Row)
     assert isinstance(dress, Row)
     assert (upper.name, upper.category, upper.garment.name) == ("upper_body/013563_0", "upper", "013564_1.jpg")
     assert upper.mask == tmp_path / "upper_body/agnostic_masks/013563_0.png"
     assert (dress.name, dress.category, dress.mask) == ("dresses/020714_0", "overall", None)
     with pytest.raises(BatchError, match=r"Dresses is not in the layout of the data set: it has no test_pairs_paired"):
-        read_dataset("dresscode", tmp_path, "paired", OPTIONS)
+        read_dataset("dresscode", tmp_path, "paired", DEFAULTS)
 
 
 def test_other_folders_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(BatchError, match="is not DressCode: it has none of the folders upper_body,"):
-        read_dataset("dresscode", tmp_path, "unpaired", OPTIONS)
+        read_dataset("dresscode", tmp_path, "unpaired", DEFAULTS)
     assert main(["batch", "--dataset", "vitonhd", str(tmp_path / "none"), "--out", str(tmp_path / "out")]) == 1
     assert "is not in the layout of the data set: it has no test." in capsys.readouterr().err
     assert main(["batch", "--dataset", "deepfashion", str(tmp_path), "--out", str(tmp_path / "out")]) == 1

@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any
 from tqdm import tqdm
 
 from catvton_ov.batch.datasets import DATASETS, PAIRINGS, read_dataset
-from catvton_ov.batch.pairs import Refused, Row, read_pairs
+from catvton_ov.batch.pairs import CHANGES, OPTIONS, Defaults, Refused, Row, read_pairs
 from catvton_ov.errors import BatchError
 from catvton_ov.export.command import parse_size
-from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, TryOnOptions
-from catvton_ov.presets import PRESETS, preset
+from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions
+from catvton_ov.presets import PRESETS
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED
 
@@ -30,7 +30,7 @@ INCOMPLETE = 3  # exit code: the run is through, and some rows were skipped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    defaults = TryOnOptions()
+    defaults, usual = TryOnOptions(), Defaults()
     model = os.environ.get("CATVTON_OV_MODEL", BUNDLED)
     what = parser.add_argument_group("what to try on").add_mutually_exclusive_group(required=True)
     what.add_argument("--pairs", metavar="FILE.csv", type=Path, help="columns person, garment, mask or category, ...")
@@ -41,10 +41,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--replace", action="store_true", help="make results anew that were made with something else")
     add("--json", action="store_true", help="tell every event as a line of JSON on standard output")
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
-    add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of garments in rows without one")
     add = parser.add_argument_group("options of rows that do not say otherwise").add_argument
     # Not what suits this machine: the same command must make the same pictures on another one.
-    add("--preset", choices=tuple(PRESETS), default="balanced", help="between quality and time")
+    add("--preset", choices=tuple(PRESETS), default=usual.preset, help="between quality and time")
     add("--steps", type=int, help="denoising steps; this and the next four: the preset's if not given")
     add("--guidance-scale", type=float, help="how closely to follow the garment")
     add("--sampler", choices=SAMPLERS, help="dpmpp_2m is made for few steps")
@@ -59,6 +58,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=defaults.repaint,
         help="keep the photo's own pixels around the mask (metrics differ by it)",
     )
+    add("--blur", type=int, metavar="PIXELS", help="softness of the mask's edge; the bundle's if not given")
+    add = parser.add_argument_group("masks that are found, in rows that do not say otherwise").add_argument
+    add("--category", choices=GARMENT_CATEGORIES, default=usual.category, help="of the garment")
+    for name in CHANGES:
+        add(f"--{name}", type=float, default=0.0, metavar="PERCENT", help="change the mask, in %% of the body's height")
     add = parser.add_argument_group("where it runs").add_argument
     add("--engine", choices=("local", "ray"), default="local", help="ray needs requirements-ray.txt")
     add("--address", metavar="HOST:PORT", help="of a Ray cluster; Ray is started on this machine if not given")
@@ -106,16 +110,16 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _rows(args: argparse.Namespace) -> Iterable[Row | Refused]:
-    options = preset(
-        args.preset, steps=args.steps, guidance_scale=args.guidance_scale, sampler=args.sampler, eta=args.eta,
-        spacing=args.spacing, seed=args.seed, size=args.size, framing=args.framing, repaint=args.repaint,
-    )  # fmt: skip
+    given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
+    adjustment = MaskAdjustment(**{name: getattr(args, name) for name in CHANGES})
+    defaults = Defaults(args.preset, given, args.category, adjustment)
+    defaults.options()  # what no row could be made with is told before they are read
     if args.pairs is not None:
-        return read_pairs(args.pairs, options, args.category)
+        return read_pairs(args.pairs, defaults)
     dataset, root = args.dataset
     if dataset not in DATASETS:
         raise BatchError(f"Unknown data set {dataset!r}; known are {', '.join(DATASETS)}.")
-    return read_dataset(dataset, Path(root), args.pairing, options)
+    return read_dataset(dataset, Path(root), args.pairing, defaults)
 
 
 def _engine(args: argparse.Namespace, setting: Setting) -> Engine:
@@ -137,6 +141,7 @@ class _Voice:
         self._out = sys.stdout  # wherever an engine sends what it has to say
         self._made = self._left = 0
         self._start = time.monotonic()
+        self._bar: tqdm[None] | None = None
 
     def say(self, line: str) -> None:
         if not self._json:
@@ -145,7 +150,7 @@ class _Voice:
     def progress(self, todo: int, done: int) -> tqdm[None]:
         self._left = todo
         self._start = time.monotonic()
-        self._bar: tqdm[None] = tqdm(
+        self._bar = tqdm(
             total=todo + done,
             initial=done,
             unit="picture",
@@ -159,7 +164,8 @@ class _Voice:
     def made(self, name: str, seconds: float) -> None:
         self._made += 1
         self._left -= 1
-        self._bar.update()
+        if self._bar is not None:
+            self._bar.update()
         rate = self._made / (time.monotonic() - self._start)
         self._tell(
             event="made",
@@ -171,6 +177,8 @@ class _Voice:
 
     def skipped(self, fault: Refused) -> None:
         self._left -= 1
+        if self._bar is not None:
+            self._bar.total -= 1
         if not self._json:
             tqdm.write(f"skipped {fault.where}: {fault.reason}", file=sys.stderr)
         self._tell(event="skipped", where=fault.where, reason=fault.reason)

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from catvton_ov.batch.pairs import Refused, Row, check_name
+from catvton_ov.batch.pairs import Defaults, Refused, Row, check_name
 from catvton_ov.errors import BatchError
-from catvton_ov.options import TryOnOptions
 
 Dataset = Literal["vitonhd", "dresscode"]
 Pairing = Literal["paired", "unpaired"]
@@ -31,7 +30,7 @@ _CATEGORIES = {"upper_body": "upper", "lower_body": "lower", "dresses": "overall
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 
-def read_dataset(dataset: Dataset, root: Path, pairing: Pairing, options: TryOnOptions) -> list[Row | Refused]:
+def read_dataset(dataset: Dataset, root: Path, pairing: Pairing, defaults: Defaults) -> list[Row | Refused]:
     """The try-ons of a data set's test, in the order of its lists.
 
     Results are named after the person, DressCode's below a folder for each category.
@@ -43,7 +42,7 @@ def read_dataset(dataset: Dataset, root: Path, pairing: Pairing, options: TryOnO
         test = _folder(root, "test")
         persons, garments = _Pictures(_folder(test, "image")), _Pictures(_folder(test, "cloth"))
         part = _Part(persons, garments, _Pictures.of(test, "agnostic-mask"), "_mask", "", "upper")
-        return list(_rows(_file(root, "test_pairs_unpaired.txt"), root, part, pairing == "paired", options))
+        return list(_rows(_file(root, "test_pairs_unpaired.txt"), root, part, pairing == "paired", defaults))
     rows: list[Row | Refused] = []
     present = [name for name in _CATEGORIES if _find(root, name) is not None]
     if not present:
@@ -52,7 +51,7 @@ def read_dataset(dataset: Dataset, root: Path, pairing: Pairing, options: TryOnO
         folder = _folder(root, name)
         pictures = _Pictures(_folder(folder, "images"))
         part = _Part(pictures, pictures, _Pictures.of(folder, "agnostic_masks"), "", f"{name}/", _CATEGORIES[name])
-        rows += _rows(_file(folder, f"test_pairs_{pairing}.txt"), root, part, False, options)
+        rows += _rows(_file(folder, f"test_pairs_{pairing}.txt"), root, part, False, defaults)
     return rows
 
 
@@ -95,8 +94,9 @@ class _Part:
     category: str
 
 
-def _rows(list_file: Path, root: Path, part: _Part, own: bool, options: TryOnOptions) -> Iterator[Row | Refused]:
+def _rows(list_file: Path, root: Path, part: _Part, own: bool, defaults: Defaults) -> Iterator[Row | Refused]:
     """Args: own: whether each person wears their own garment again."""
+    options = defaults.options()
     try:
         text = list_file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -112,7 +112,8 @@ def _rows(list_file: Path, root: Path, part: _Part, own: bool, options: TryOnOpt
             mask = None
             if part.masks is not None:
                 mask = part.masks.find(f"{Path(person_name).stem}{part.mask_suffix}.png")
-            yield Row(where, check_name(part.prefix + person.stem), person, garment, mask, part.category, options)
+            name = check_name(part.prefix + person.stem)
+            yield Row(where, name, person, garment, mask, part.category, options, defaults.adjustment)
         except BatchError as error:
             yield Refused(where, str(error))
 

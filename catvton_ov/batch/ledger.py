@@ -89,11 +89,11 @@ class Ledger:
         return difference(about, task.about)
 
     def discard(self, task: Task) -> None:
-        """Remove the task's result."""
+        """Remove the task's result; its entry last, without which the file would be somebody else's."""
         try:
+            self.path(task).unlink(missing_ok=True)
             with self._database:
                 self._database.execute("DELETE FROM result WHERE name = ?", (task.row.name,))
-            self.path(task).unlink(missing_ok=True)
         except (OSError, sqlite3.Error) as error:
             raise _explained(error, self.folder) from error
 
@@ -120,7 +120,8 @@ class Ledger:
 
 def _explained(error: OSError | sqlite3.Error, folder: Path) -> BatchError:
     if isinstance(error, OSError):
-        return BatchError(f"Results cannot be written to {folder}: {error.strerror or error}.")
+        what = "" if error.filename is None else f" ({error.filename})"
+        return BatchError(f"Results cannot be written to {folder}: {error.strerror or error}{what}.")
     if isinstance(error, sqlite3.OperationalError) and "locked" in str(error):
         return BatchError(f"Another run is writing to {folder}; wait for it, or stop it first.")
     return BatchError(f"The ledger in {folder / FOLDER} cannot be used: {error}.")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import hashlib
 import json
 from collections.abc import Hashable, Iterable, Sequence
@@ -76,6 +77,8 @@ def _fault(row: Row, taken: dict[str, Row], can_parse: bool) -> Refused | None:
 def _task(row: Row, setting: Setting, hashes: dict[Path, str]) -> Task:
     def digest(path: Path) -> str:
         if path not in hashes:
+            if path.exists() and not path.is_file():  # what is a device or a pipe might never end
+                raise OSError(errno.EINVAL, "It is no file", str(path))
             hashes[path] = sha256(path)
         return hashes[path]
 
@@ -85,10 +88,16 @@ def _task(row: Row, setting: Setting, hashes: dict[Path, str]) -> Task:
         **dataclasses.asdict(setting),
         "person": person,
         "garment": garment,
-        "mask": mask if mask is not None else f"found: {row.category}",
+        "mask": mask if mask is not None else _found(row),
         **dataclasses.asdict(row.options),
     }
     return Task(row, person, garment, mask, json.dumps(about, sort_keys=True))
+
+
+def _found(row: Row) -> str:
+    """How a mask is found, in words that are equal for equal masks."""
+    changes = [f"{name} {percent}" for name, percent in dataclasses.asdict(row.adjustment).items() if percent]
+    return ", ".join([f"found: {row.category}", *changes])
 
 
 def in_order(tasks: Sequence[Task]) -> list[Task]:
@@ -119,7 +128,7 @@ class _Ranks:
 
 
 def _person(task: Task) -> Hashable:
-    return task.person, task.mask or task.row.category
+    return task.person, task.mask or _found(task.row)
 
 
 def _garment(task: Task) -> Hashable:
@@ -131,6 +140,11 @@ def difference(old: str, new: str) -> str:
     before, after = json.loads(old), json.loads(new)
     names = sorted(name for name in before.keys() | after.keys() if before.get(name) != after.get(name))
     return ", ".join(
-        name if name in ("bundle", "person", "garment", "mask") else f"{name} {before.get(name)}, now {after.get(name)}"
+        name if _is_checksum(before.get(name)) or _is_checksum(after.get(name))
+        else f"{name} {before.get(name)}, now {after.get(name)}"
         for name in names
-    )
+    )  # fmt: skip
+
+
+def _is_checksum(value: object) -> bool:
+    return isinstance(value, str) and len(value) == 64 and value.isalnum()

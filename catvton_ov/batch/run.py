@@ -86,7 +86,7 @@ def read_order(task: Task) -> Order | str:
         mask = None if row.mask is None else _read(row.mask, task.mask)
     except BatchError as error:
         return str(error)
-    return Order(person, garment, mask, row.category, row.options)
+    return Order(person, garment, mask, row.category, row.adjustment, row.options)
 
 
 def _read(path: Path, digest: str | None) -> bytes:

@@ -21,7 +21,7 @@ from catvton_ov.marking import marked, to_png
 from catvton_ov.masking.automask import auto_mask
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import open_parser
-from catvton_ov.options import TryOnOptions, TryOnResult
+from catvton_ov.options import MaskAdjustment, TryOnOptions, TryOnResult
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.sources import open_bundle
@@ -39,6 +39,7 @@ class Order:
     garment: bytes
     mask: bytes | None
     category: str
+    adjustment: MaskAdjustment  # of a mask that is found
     options: TryOnOptions
 
 
@@ -138,9 +139,9 @@ class Worker:
         def mask() -> bytes:
             layers = np.asarray(_decode(self.memory.data(("labels", photo), labels)))
             densepose, lip, atr = (np.ascontiguousarray(layers[..., index]) for index in range(3))
-            return to_png(auto_mask(LabelMaps(densepose, lip, atr), order.category))
+            return to_png(auto_mask(LabelMaps(densepose, lip, atr), order.category, order.adjustment))
 
-        return _decode(self.memory.data(("mask", photo, order.category), mask))
+        return _decode(self.memory.data(("mask", photo, order.category, str(order.adjustment)), mask))
 
 
 def setting_of(bundle: Bundle, device: str, threads: int) -> Setting:
