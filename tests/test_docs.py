@@ -33,8 +33,8 @@ def test_the_arithmetic_of_catalogues_is_right_and_from_the_measured_seconds() -
     rows = table("catalogues.md", "| | seconds per picture")
     assert len(rows) == 3
     for _, seconds, an_hour, cores, _ in rows:
-        assert number(an_hour) == pytest.approx(3600 / number(seconds), rel=0.02)
-        assert number(cores) == pytest.approx(40_000 * number(seconds) / 86_400, rel=0.02)
+        assert number(an_hour) == pytest.approx(3600 / number(seconds), rel=0.03)
+        assert number(cores) == pytest.approx(40_000 * number(seconds) / 86_400, rel=0.03)
     measured = {row[0]: row for row in table("performance.md", "| recipe | size | s a picture")}
     for (_, seconds, _, _, memory), recipe in zip(rows[1:], ("fast", "balanced"), strict=True):
         assert number(seconds) == pytest.approx(2 * number(measured[recipe][2]), abs=0.5)
