@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from gradio_client import Client, handle_file
 from PIL import Image
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
@@ -389,6 +390,43 @@ def test_a_reload_brings_the_results_back_in_this_tab_alone_while_their_files_ar
     set_steps(page, 1)
     page.locator("#try-on").click()
     expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+
+
+@pytest.mark.slow
+def test_a_chosen_seed_gives_the_same_file_again_the_endpoints_own_and_the_first_of_four(page: Page, url: str) -> None:
+    set_steps(page, 60)
+    choose_seed(page, 9)
+    files, previews = [], set()
+    for _ in range(2):
+        page.locator("#try-on").click()
+        expect(page.locator("#status")).to_contain_text("Step", timeout=SLOW)
+        while "Done in" not in page.locator("#status").inner_text():
+            previews |= {image.get_attribute("src") for image in page.locator("#result img").all()}
+        with page.expect_download() as download:
+            page.locator("#result").get_by_label("Download").click()
+        files.append(download.value.path().read_bytes())
+    assert len(previews) > 4, "the previews did not change"
+    assert files[0] == files[1]
+
+    name = sorted((EXAMPLES / "person").iterdir())[0].stem
+    given = {"person": f"person/{name}.png", "garment": "garment/upper-blocks.png", "mask": f"mask/{name}-upper.png"}
+    pictures = {kind: handle_file(str(EXAMPLES / file)) for kind, file in given.items()}
+    image, _, _ = Client(url, verbose=False).predict(
+        **pictures, category="upper", preset="fast", steps=60, seed=9, api_name="/try_on"
+    )
+    with Image.open(io.BytesIO(files[0])) as picture:
+        assert picture.format == "PNG"
+        assert np.array_equal(np.asarray(picture.convert("RGB")), read(Path(image)))
+
+    set_steps(page, 60)
+    page.locator("#count").get_by_label("4").check()
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text("choose one", timeout=SLOW)
+    expect(page.locator("#variants .thumbnail-item")).to_have_count(4)
+    page.locator("#variants .thumbnail-item").first.click()
+    expect(page.locator("#link a")).to_have_attribute("href", re.compile("seed=9"))
+    page.wait_for_timeout(1500)
+    assert np.array_equal(fetched(page, "#result img"), read(Path(image)))
 
 
 @pytest.mark.slow

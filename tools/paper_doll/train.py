@@ -6,7 +6,7 @@ python -m tools.paper_doll.train unet --out DIR
 python -m tools.paper_doll.train unet --out DIR --decay-from STEP --decay-steps 3000
 python -m tools.paper_doll.train parser --out DIR
 
-Latents and UNet begin a new run directory from weights in git with `--start tools/paper_doll/weights`.
+Latents, UNet and parser begin a new run directory from weights in git with `--start tools/paper_doll/weights`.
 """
 
 import argparse
@@ -36,10 +36,10 @@ def main() -> None:
     parsing.add_argument("--steps", type=int, default=ParserTraining.steps)
     for command in (autoencoder, latents, unet, parsing):
         command.add_argument("--out", type=Path, required=True, help="run directory")
-    for command in (latents, unet):
+    for command in (latents, unet, parsing):
         command.add_argument("--start", type=Path, help="give a new run directory these kept weights first")
     arguments = parser.parse_args()
-    if arguments.command in ("latents", "unet") and arguments.start:
+    if arguments.command != "autoencoder" and arguments.start:
         restore(arguments.start, arguments.out)
     if arguments.command == "autoencoder":
         train_autoencoder(arguments.out, AutoencoderOptions(steps=arguments.steps))

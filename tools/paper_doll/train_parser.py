@@ -101,9 +101,9 @@ def _fitted(picture: np.ndarray, body: np.ndarray, clothes: np.ndarray) -> Sampl
     return np.asarray(frame.cut(photo)), labels[0], labels[1]
 
 
-def learning_rate(step: int, options: ParserTraining) -> float:
-    """Warm-up, constant, then linear to zero over the last 60 %."""
-    return options.lr * min(1, (step + 1) / 60, (options.steps - step) / (0.6 * options.steps))
+def learning_rate(step: int, options: ParserTraining, started: int = 0) -> float:
+    """Warm-up, constant, then linear to zero over the last 60 %; the optimizer began from nothing at `started`."""
+    return options.lr * min(1, (step - started + 1) / 60, (options.steps - step) / (0.6 * options.steps))
 
 
 def loss_of(model: PaperDollParser, samples: list[Sample]) -> torch.Tensor:
@@ -127,26 +127,33 @@ def probe(model: PaperDollParser) -> str:
 
 
 def train_parser(out: Path, options: ParserTraining) -> None:
-    """Train to `options.steps`; continues from `out/parser_training.pt` where it exists."""
+    """Train to `options.steps`; continues from `out/parser_training.pt` where it exists.
+
+    Without that, from the weights in `out/parser.pt`, the optimizer anew and warmed up; or from nothing.
+    """
     out.mkdir(parents=True, exist_ok=True)
     path = out / "parser_training.pt"
     with checkpoint.seeded(options.seed):
         model = PaperDollParser().to(memory_format=torch.channels_last)
     optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
-    step = 0
+    step = started = 0
     if state := checkpoint.load(path):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
-        step = state["step"]
+        step, started = state["step"], state.get("started", 0)
+    elif kept := checkpoint.load(out / "parser.pt"):
+        model.load_state_dict(kept["model"])
+        step = started = kept["step"]
     checkpoint.say(f"parser: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, from step {step}")
 
     def save() -> None:
-        checkpoint.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, path)
+        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        checkpoint.save(state | {"step": step, "started": started}, path)
 
     saved, since, losses = time.monotonic(), time.monotonic(), []
     while step < options.steps:
         for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, options)
+            group["lr"] = learning_rate(step, options, started)
         first = FIRST_SEED + step * options.batch
         loss = loss_of(model, [sample(seed) for seed in range(first, first + options.batch)])
         optimizer.zero_grad()
