@@ -139,7 +139,9 @@ class TryOnPipeline:
             flat = fit_garment(as_rgb(garment, "photo of the garment"), size)
         with watch("encode"), self._compiling_unet(size, options.shortcuts):
             condition = self._condition(encode or self.encode, seen, flat, soft_mask)
-        rough = RoughDecoder(condition.pictures, condition.latent) if preview_kind == "rough" else None
+        rough = None
+        if preview_every and preview_kind == "rough":
+            rough = RoughDecoder(condition.pictures, condition.latent)
         denoising = self._denoise(condition, sampler, options.guidance_scale, options.shortcuts, _unit_normal(seed))
         total = options.steps
         for number in range(1, total + 1):

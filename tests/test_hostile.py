@@ -212,6 +212,9 @@ def test_requests_that_make_no_sense_get_a_status_of_their_own(honest: Any) -> N
         answer = post(f"gradio_api/{path}", content=body, headers=JSON)
         assert answer.status_code == status, (path, body[:60], answer.text)
         assert "Traceback" not in answer.text
+    twice = [("Content-Type", "application/json"), ("Content-Type", "multipart/form-data")]  # which one counts?
+    assert post("gradio_api/call/presets", content='{"data": []}', headers=twice).status_code == 400
+    assert post("gradio_api/call/presets", content='{"data": []}', headers=JSON).status_code == 200
     assert honest[0].http.get("gradio_api/deep_link?session_hash=x").status_code == 403
     assert honest[0].http.get("monitoring/summary").status_code == 403
 

@@ -137,7 +137,9 @@ def test_agents_are_refused_what_other_visitors_are(url: str, tmp_path: Path) ->
         assert "could not be read" in agent.refused("mask", person=place)
     _, bomb = hostile.bombs()["TIFF that promises 90,000 squared"]
     assert "megapixels" in agent.refused("mask", person=data_url(bomb))
-    assert "base64" in agent.refused("mask", person="data:image/png;base64,%")
+    for content in ("%", "é"):
+        assert "base64" in agent.refused("mask", person=f"data:image/png;base64,{content}")
+    assert httpx.get(f"{url}mcp", headers=agent.headers).status_code == 405
     assert "whole number" in agent.refused("try_on", person=garment, garment=garment, seed=-1)
     large = {
         "jsonrpc": "2.0",

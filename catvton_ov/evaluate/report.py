@@ -100,7 +100,10 @@ def _histogram(name: str, values: Sequence[float]) -> str:
     note = f", {endless} without any difference" if endless else ""
     if not finite:
         return f"<figure><figcaption><b>{name}</b>{note.removeprefix(', ')}</figcaption></figure>"
-    counts, edges = np.histogram(finite, bins=_BARS)
+    low, high = min(finite), max(finite)
+    if high - low < 1e-9 * max(1.0, abs(high)):  # all alike
+        low, high = low - 1e-6, high + 1e-6
+    counts, edges = np.histogram(finite, bins=_BARS, range=(low, high))
     step, most, mean = _WIDTH / _BARS, int(counts.max()), statistics.fmean(finite)
     bars = "".join(
         f'<rect x="{index * step:.1f}" y="{_HEIGHT - _HEIGHT * count / most:.1f}" width="{step - 1:.1f}" '

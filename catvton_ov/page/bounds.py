@@ -109,6 +109,9 @@ class Doorkeeper:
         if scope["method"] not in ("POST", "PUT", "PATCH"):
             return receive
         headers = dict(scope["headers"])
+        for name in (b"content-type", b"content-length"):  # of two, what is behind this door would read the other one
+            if [key for key, _ in scope["headers"]].count(name) > 1:
+                raise RefusedError(400, "This request could not be understood.")
         announced = headers.get(b"content-length", b"0")
         if not announced.isdigit() or int(announced) > self.bounds.request_bytes:
             raise RefusedError(413, f"At most {self.bounds.request_bytes / 1e6:.0f} MB are accepted at once.")

@@ -7,11 +7,11 @@ visitors (bounds, login, the queue, what is no picture, nothing fetched) holds f
 from __future__ import annotations
 
 import base64
-import binascii
 import inspect
 import json
+import logging
 from collections.abc import AsyncIterator
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
 
 import httpx2
@@ -20,10 +20,13 @@ from mcp.server.fastmcp.exceptions import ToolError
 from mcp.types import ImageContent, TextContent
 from pydantic import Field
 from starlette.requests import Request
+from starlette.routing import Route
 
 from catvton_ov.page import words
 from catvton_ov.page.bounds import client_of
 from catvton_ov.presets import PresetName
+
+log = logging.getLogger(__name__)
 
 PATH = "/mcp"
 API = "gradio_api"
@@ -49,13 +52,14 @@ def agent_tools(host: str) -> dict[str, Any]:
     Args:
         host: where the page listens; on a loopback address, requests that name another host are refused.
     """
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")  # else the server sets it, for all there is
+    logging.getLogger("mcp").setLevel(logging.ERROR)  # what fails is told to the caller
     server = FastMCP(
         words.TITLE,
         INSTRUCTIONS,
         host=host,
         streamable_http_path=PATH,
         stateless_http=True,
-        log_level="ERROR",  # what fails is told to the caller
     )
     for tool in (try_on, mask, presets):
         server.add_tool(tool, description=inspect.getdoc(tool), structured_output=False)
@@ -65,7 +69,9 @@ def agent_tools(host: str) -> dict[str, Any]:
         async with server.session_manager.run():
             yield
 
-    return {"routes": server.streamable_http_app().routes, "lifespan": lifespan}
+    endpoint = next(route.endpoint for route in server.streamable_http_app().routes if isinstance(route, Route))
+    routes = [Route(PATH, endpoint, methods=["POST"])]  # a GET would open a stream that carries nothing
+    return {"routes": routes, "lifespan": lifespan}
 
 
 async def try_on(
@@ -121,13 +127,23 @@ async def presets(context: Context[Any, Any, Request]) -> Content:
         return [_json(told)]
 
 
-def _page(context: Context[Any, Any, Request]) -> AbstractAsyncContextManager[httpx2.AsyncClient]:
-    """The page's HTTP API, as whoever called the tool would reach it."""
+@asynccontextmanager
+async def _page(context: Context[Any, Any, Request]) -> AsyncIterator[httpx2.AsyncClient]:
+    """The page's HTTP API, as whoever called the tool would reach it; what fails unexpectedly is one sentence."""
     request = context.request_context.request
     assert request is not None
     transport = httpx2.ASGITransport(app=request.app, client=(client_of(request.scope), 0), raise_app_exceptions=False)
     headers = {"cookie": request.headers["cookie"]} if "cookie" in request.headers else {}  # a login's
-    return httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=None)
+    async with httpx2.AsyncClient(
+        transport=transport, base_url="http://127.0.0.1", headers=headers, timeout=None
+    ) as page:
+        try:
+            yield page
+        except ToolError:
+            raise
+        except Exception as error:
+            log.error("a tool failed: %s", type(error).__name__)  # not what it carried
+            raise ToolError(words.UNEXPECTED) from None
 
 
 async def _file(page: httpx2.AsyncClient, given: str | None) -> dict[str, Any] | None:
@@ -137,7 +153,7 @@ async def _file(page: httpx2.AsyncClient, given: str | None) -> dict[str, Any] |
     if given.startswith("data:"):
         try:
             content = base64.b64decode(given.partition(",")[2], validate=True)
-        except binascii.Error:
+        except ValueError:
             raise ToolError("A data: URL holds a picture in base64; this one does not.") from None
         answer = await page.post(f"{API}/upload", files={"files": ("picture", content)})
         (given,) = _checked(answer)
@@ -145,13 +161,13 @@ async def _file(page: httpx2.AsyncClient, given: str | None) -> dict[str, Any] |
 
 
 async def _call(page: httpx2.AsyncClient, endpoint: str, data: list[Any]) -> list[Any]:
-    """An endpoint's outputs, when its turn has come; if the caller goes away meanwhile, so does the job."""
+    """An endpoint's outputs, when its turn has come; if the caller's line is dropped meanwhile, so is the job."""
     event = _checked(await page.post(f"{API}/call/{endpoint}", json={"data": data}))["event_id"]
     told = await page.get(f"{API}/call/{endpoint}/{event}")
     name, _, content = told.text.strip().rpartition("\n\n")[2].partition("\ndata: ")
     outputs: Any = json.loads(content)
     if name != "event: complete":
-        raise ToolError((outputs or {}).get("error") or words.UNEXPECTED)
+        raise ToolError((isinstance(outputs, dict) and outputs.get("error")) or words.UNEXPECTED)
     return list(outputs)
 
 
@@ -167,8 +183,8 @@ def _checked(answer: httpx2.Response) -> Any:
 async def _shown(page: httpx2.AsyncClient, picture: dict[str, Any], **told: Any) -> Content:
     """A picture of the page's, and what else is told of it."""
     path = picture["path"]
-    content = (await page.get(f"{API}/file={path}")).content
-    image = ImageContent(type="image", data=base64.b64encode(content).decode(), mimeType="image/png")
+    answer = (await page.get(f"{API}/file={path}")).raise_for_status()
+    image = ImageContent(type="image", data=base64.b64encode(answer.content).decode(), mimeType="image/png")
     return [image, _json({"path": path, **told})]
 
 

@@ -63,7 +63,7 @@
     hand(input, files.slice(0, 1), place);
   }, true);
 
-  const KEPT = "results";
+  const KEPT = "catvton-ov results";
   const SAME = { __type__: "update" }; // leaves a component as it is
 
   window.keepResults = (beforeAfter, together, variants, shown) => {
@@ -76,15 +76,17 @@
   // The result, before and after, all together, the variants, what they were made with, the status; or nothing.
   window.keptResults = async () => {
     const nothing = Array(6).fill(SAME);
-    let kept = null;
-    try { kept = JSON.parse(sessionStorage.getItem(KEPT)); } catch { /* private windows */ }
-    if (!kept) return nothing;
-    const { beforeAfter, together, variants, shown } = kept;
-    const files = [...beforeAfter, ...[...together, ...variants].map((item) => item.image)];
-    if (!(await Promise.all(files.map(isThere))).every(Boolean)) { // their time is over
-      sessionStorage.removeItem(KEPT);
-      return nothing;
-    }
+    try {
+      const kept = JSON.parse(sessionStorage.getItem(KEPT));
+      if (!kept) return nothing;
+      const files = [...kept.beforeAfter, ...[...kept.together, ...kept.variants].map((item) => item.image)];
+      if ((await Promise.all(files.map(isThere))).every(Boolean)) return shownAgain(kept);
+      sessionStorage.removeItem(KEPT); // their time is over
+    } catch { /* private windows, or what another page has left */ }
+    return nothing;
+  };
+
+  const shownAgain = ({ beforeAfter, together, variants, shown }) => {
     const gallery = { ...SAME, value: variants, visible: variants.length > 1 };
     const status = '<div class="status" role="status"><span>Your last result, from before the page was reloaded.</span></div>';
     return [beforeAfter[1], beforeAfter, together, gallery, shown, status];

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict
 from typing import Any
 
@@ -11,7 +12,7 @@ from catvton_ov.pace import Clock, Paces, pace_key
 from catvton_ov.page.engine import Engine
 from catvton_ov.presets import PRESETS, PresetName, default_preset
 
-PREVIEWS = 6  # in a picture
+PREVIEWS = 6  # in a picture, at most
 PREVIEW_SHARE = 0.15  # of a picture's time that decoding them may add
 
 
@@ -61,7 +62,7 @@ def previews(clock: Clock) -> tuple[int, Preview]:
     if (known := clock.known) is not None:
         decode = known.rest / 3  # two encodings and a decoding, roughly alike
         kind = "decoded" if PREVIEWS * decode <= PREVIEW_SHARE * known.picture(clock.plan) else "rough"
-    return max(1, round(clock.options.steps / PREVIEWS)), kind
+    return math.ceil(clock.options.steps / (PREVIEWS + 1)), kind
 
 
 def preset_of(options: TryOnOptions) -> PresetName:

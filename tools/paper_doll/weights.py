@@ -37,12 +37,17 @@ def keep(run: Path, out: Path) -> None:
 
 def restore(weights: Path, run: Path) -> None:
     """Give `run` the kept weights; of a set of which it has any checkpoint already, none."""
+    if not any(kept_file(weights, part).exists() for parts in SETS for part in parts):
+        raise FileNotFoundError(f"{weights} holds no kept weights")
     run.mkdir(parents=True, exist_ok=True)
     for parts in SETS:
         if any((run / f"{part}{kind}.pt").exists() for part in parts for kind in ("", "_training")):
             checkpoint.say(f"{run} has checkpoints already: {', '.join(parts)} of {weights} not used")
             continue
-        for part in (part for part in parts if kept_file(weights, part).exists()):
+        if not any(kept_file(weights, part).exists() for part in parts):
+            checkpoint.say(f"{weights} holds no {' and no '.join(parts)}")
+            continue
+        for part in parts:
             state = read(weights, part)
             checkpoint.save(state, run / f"{part}.pt")
             checkpoint.say(f"{run / f'{part}.pt'}: from {weights}, step {state['step']}")
