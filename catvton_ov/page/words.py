@@ -39,7 +39,7 @@ SHOWS_PACE = "The first picture shows how quick this machine is."
 SEED_HINT = "The same seed and settings give the same picture"
 UNUSED_LINK = "The settings in this link were not used"
 VARIANT = "No. {}"
-VARIANTS_HINT = "With seeds one apart; each takes the same time"
+VARIANTS_HINT = "With seeds one apart; each takes nearly the same time"
 CONSENT = "By pressing **Try on** you say that everybody on the photos agrees to it."
 PHOTO_NOTE = '<div data-place="person" role="status"></div><div data-place="garment" role="status"></div>'
 PERSON = ("Largest", "Second", "Third", "No. {}")

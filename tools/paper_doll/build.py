@@ -33,7 +33,7 @@ def train_all(run: Path, scenes: int, steps: int, decay_steps: int, start: Path 
     if not (run / "autoencoder.pt").exists():
         train_autoencoder(run, AutoencoderOptions())
     cache_latents(run, scenes)
-    train_unet(run, UNetTraining(decay_from=max(0, steps - decay_steps), decay_steps=decay_steps))
+    train_unet(run, UNetTraining(muon=True, decay_from=max(0, steps - decay_steps), decay_steps=decay_steps))
 
 
 def main() -> None:
