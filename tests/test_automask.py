@@ -70,8 +70,8 @@ def test_the_bundled_parser_masks_the_examples_much_as_their_true_labels_do(engi
         found.setdefault(category, []).append(iou(painted(value), np.asarray(open_picture(path).convert("L")) >= 128))
     # The aim is 0.95 for each category; see tools/paper_doll/README.md for what the parser reaches so far.
     means = {category: float(np.mean(values)) for category, values in found.items()}
-    assert {category: value for category, value in means.items() if value < 0.75} == {}
-    assert means["overall"] > 0.95
+    assert {category: value for category, value in means.items() if value < 0.9} == {}
+    assert means["overall"] > 0.97
 
 
 def test_a_photo_is_parsed_once_and_another_one_anew(engine: Engine, photo: Image.Image, parsed: Parsed) -> None:

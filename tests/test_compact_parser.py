@@ -24,7 +24,7 @@ from tools.paper_doll.weights import read
 
 WEIGHTS = Path(figures.__file__).with_name("weights")
 # What the committed weights must reach, in mean IoU. The aim is 0.95 for each, see tools/paper_doll/README.md.
-REACHED = {"upper": 0.8, "lower": 0.75, "overall": 0.95, "inner": 0.55, "outer": 0.8}
+REACHED = {"upper": 0.94, "lower": 0.94, "overall": 0.98, "inner": 0.9, "outer": 0.9}
 SEEDS = range(EVALUATION_SEED, EVALUATION_SEED + 64)
 
 
