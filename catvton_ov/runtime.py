@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 class RuntimeOptions:
     device: str = "CPU"  # what OpenVINO lists on this machine, or "AUTO"
     threads: int | None = None  # CPU threads; None: a container's quota, otherwise OpenVINO's choice
-    precision: Literal["f32", "f16", "bf16"] | None = None  # inference precision; None is the device's own
+    precision: Literal["f32", "f16", "bf16"] | None = None  # of inference; None is f32 on a CPU, else the device's own
     profile: bool = False  # count the time of every operation, see Network.profile; slows everything down a little
     cache_dir: Path | None = None  # keeps compiled models between starts; None keeps none
 
@@ -45,6 +45,11 @@ class Runtime:
         if options.device not in available:
             raise OptionsError(f"There is no device {options.device!r} here; available: {', '.join(available)}.")
 
+    def _is_on_cpu(self) -> bool:
+        """A CPU with bfloat16 would take that by itself, and not give the same picture twice with every model."""
+        device = self.options.device
+        return device == "CPU" or (device == "AUTO" and self.core.available_devices == ["CPU"])
+
     def compile(self, model: ov.Model, weights: Path) -> ov.CompiledModel:
         """Compile for the device; a cache that cannot be used is ignored.
 
@@ -60,8 +65,9 @@ class Runtime:
             config["INFERENCE_NUM_THREADS"] = threads
         if self.options.profile:
             config["PERF_COUNT"] = True
-        if self.options.precision is not None:
-            config["INFERENCE_PRECISION_HINT"] = self.options.precision
+        precision = self.options.precision or ("f32" if self._is_on_cpu() else None)
+        if precision is not None:
+            config["INFERENCE_PRECISION_HINT"] = precision
         device = self.options.device
         try:
             if self.options.cache_dir is not None:

@@ -261,7 +261,8 @@ def test_a_mask_found_grown_and_erased_in_a_corner_leaves_that_corner_alone(page
     page.locator("#person").get_by_label("Erase", exact=True).click()
     box = page.locator("#person canvas").first.bounding_box()
     assert box is not None
-    scale = min(box["width"] / photo.width, box["height"] / photo.height)
+    zoom = page.locator("#person").get_by_text(re.compile(r"^\s*\d+%\s*$")).first.inner_text()
+    scale = int(zoom.strip().rstrip("%")) / 100
     left = box["x"] + (box["width"] - scale * photo.width) / 2
     top = box["y"] + (box["height"] - scale * photo.height) / 2
     page.mouse.move(left + scale * (column - 10), top + scale * row)
