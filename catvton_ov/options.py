@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from PIL import Image
 
@@ -15,7 +15,8 @@ from catvton_ov.shortcuts import Shortcuts
 
 Preview = Literal["decoded", "rough"]
 Framing = Literal["whole", "mask", "center"]
-GARMENT_CATEGORIES = ("upper", "lower", "overall", "inner", "outer")  # "inner" is worn under an open "outer"
+GarmentCategory = Literal["upper", "lower", "overall", "inner", "outer"]  # "inner" is worn under an open "outer"
+GARMENT_CATEGORIES: tuple[str, ...] = get_args(GarmentCategory)
 FRAMINGS: tuple[Framing, ...] = ("whole", "mask", "center")
 MAX_SEED = 2**32 - 1
 MOST_CHANGE = 30.0  # percent of the body's height by which a mask may be changed

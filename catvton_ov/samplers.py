@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -165,7 +165,8 @@ class DPMSolverPP2M:
         return float(half_log_snr[1] - half_log_snr[0])
 
 
-SAMPLERS = ("ddim", "dpmpp_2m")
+SamplerName = Literal["ddim", "dpmpp_2m"]
+SAMPLERS: tuple[str, ...] = get_args(SamplerName)
 
 
 def make_sampler(

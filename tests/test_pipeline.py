@@ -22,7 +22,7 @@ from catvton_ov.errors import BundleDamagedError, BundleNotFoundError, InputErro
 from catvton_ov.images import Frame, blur_mask, fit_garment, repaint, to_picture
 from catvton_ov.options import FRAMINGS, TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.pipeline import TryOnPipeline
-from catvton_ov.runtime import Network, RuntimeOptions
+from catvton_ov.runtime import Network, Runtime, RuntimeOptions
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
@@ -571,3 +571,11 @@ def test_a_part_that_is_no_model_is_damage_though_its_checksum_fits(golden_bundl
     with pytest.raises(BundleDamagedError, match="vae_decoder cannot be read for the input shapes") as raised:
         TryOnPipeline.load(folder)(*inputs(), QUICK)
     assert "\n" not in str(raised.value)
+
+
+def test_a_cpu_infers_in_float32_unless_told_otherwise(golden_bundle: Path) -> None:
+    # One with bfloat16 would take that by itself, and give the golden network another picture every time.
+    xml = Bundle.open(golden_bundle).part("vae_decoder")
+    runtime = Runtime(RuntimeOptions())
+    compiled = runtime.compile(runtime.core.read_model(xml), xml.with_suffix(".bin"))
+    assert compiled.get_property("INFERENCE_PRECISION_HINT") == ov.Type.f32

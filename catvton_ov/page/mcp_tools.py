@@ -12,7 +12,7 @@ import json
 import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import httpx2
 from mcp.server.fastmcp import Context, FastMCP
@@ -22,9 +22,11 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.routing import Route
 
+from catvton_ov.options import GarmentCategory
 from catvton_ov.page import words
 from catvton_ov.page.bounds import client_of
 from catvton_ov.presets import PresetName
+from catvton_ov.samplers import SamplerName
 
 log = logging.getLogger(__name__)
 
@@ -38,10 +40,7 @@ INSTRUCTIONS = (
     "the owner says otherwise. Ask for everybody's consent whose photo you hand in."
 )
 Picture = Annotated[str, Field(description="the path that an upload has answered with, or a data: URL")]
-Category = Annotated[
-    Literal["upper", "lower", "overall", "inner", "outer"],
-    Field(description="what the garment covers; decides which clothes are masked"),
-]
+Category = Annotated[GarmentCategory, Field(description="what the garment covers; decides which clothes are masked")]
 Percent = Annotated[float, Field(description="to extend the mask this way, in percent of the body's height")]
 Content = list[ImageContent | TextContent]
 
@@ -86,7 +85,7 @@ async def try_on(
     preset: Annotated[PresetName | None, Field(description="speed against quality, see the tool presets")] = None,
     steps: Annotated[int | None, Field(description="denoising steps instead of the preset's")] = None,
     guidance_scale: Annotated[float | None, Field(description="how closely to follow the garment, 0 to 20")] = None,
-    sampler: Annotated[Literal["ddim", "dpmpp_2m"] | None, Field(description="instead of the preset's")] = None,
+    sampler: Annotated[SamplerName | None, Field(description="instead of the preset's")] = None,
     seed: Annotated[int | None, Field(description="0 to 4294967295; left out, one is drawn and told")] = None,
 ) -> Content:
     """Put a garment on a person: the picture (PNG), and as JSON its seed, the seconds it took and its path.
