@@ -12,6 +12,8 @@ from pathlib import Path
 
 # As Linux spells them; what decides how fast int8, float16 and bfloat16 are.
 INSTRUCTION_SETS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16")
+ISA_LIMIT = "ONEDNN_MAX_CPU_ISA"  # oneDNN's own variable, which OpenVINO's CPU plugin obeys
+WITHOUT_VNNI = ("SSE41", "AVX", "AVX2", "AVX512_CORE")
 LIBRARIES = ("openvino", "nncf", "numpy", "torch", "diffusers")
 
 
@@ -23,14 +25,19 @@ class Machine:
     instruction_sets: tuple[str, ...]  # of INSTRUCTION_SETS; empty where the system does not tell
     system: str
     libraries: Mapping[str, str]  # name -> version, of those that are installed
+    limit: str = ""  # of the instruction sets that OpenVINO uses, where one was set
 
     @property
     def has_vnni(self) -> bool:
         """Whether sums of int8 products cannot saturate here."""
-        return any(name in self.instruction_sets for name in ("avx512_vnni", "avx_vnni", "amx_int8"))
+        return self.limit.upper() not in WITHOUT_VNNI and any(
+            name in self.instruction_sets for name in ("avx512_vnni", "avx_vnni", "amx_int8")
+        )
 
     def __str__(self) -> str:
         sets = ", ".join(self.instruction_sets) or "instruction sets unknown"
+        if self.limit:
+            sets += f"; limited to {self.limit}"
         versions = ", ".join(f"{name} {version}" for name, version in self.libraries.items())
         return f"{self.cores} cores of {self.cpu} ({sets}), {self.memory_gb:.0f} GB, {self.system}; {versions}"
 
@@ -52,6 +59,7 @@ def this_machine() -> Machine:
         instruction_sets=tuple(name for name in INSTRUCTION_SETS if name in flags),
         system=f"{platform.system()} {platform.machine()}, Python {platform.python_version()}",
         libraries=libraries,
+        limit=os.environ.get(ISA_LIMIT, ""),
     )
 
 

@@ -26,7 +26,7 @@ from catvton_ov.errors import DeviceError
 from catvton_ov.images import Size
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
-from catvton_ov.runtime import Array
+from catvton_ov.runtime import Array, Precision
 from catvton_ov.shortcuts import Pass, plan_passes
 
 _T = TypeVar("_T")
@@ -45,6 +45,7 @@ class Work:
     operations: bool = False  # also say where the time of a full pass goes; slows it down a little
     device: str = "CPU"
     threads: int | None = None
+    precision: Precision | None = None  # of inference; None is f32 on a CPU, for the yardsticks too
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,9 @@ class PipelineSubject:
     """TryOnPipeline's own way."""
 
     def __init__(self, work: Work) -> None:
-        self._pipeline = TryOnPipeline.load(work.bundle, work.device, threads=work.threads, profile=work.operations)
+        self._pipeline = TryOnPipeline.load(
+            work.bundle, work.device, threads=work.threads, precision=work.precision, profile=work.operations
+        )
         manifest = self._pipeline.bundle.manifest
         self._options = work.options
         self._picture, self._sample = noise_inputs(work.size, manifest.latent.channels, manifest.latent.downsample)

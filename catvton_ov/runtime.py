@@ -15,6 +15,7 @@ import openvino as ov
 from catvton_ov.errors import BundleDamagedError, DeviceError, OptionsError
 from catvton_ov.machine import quota_cores
 
+Precision = Literal["f32", "f16", "bf16"]
 Array = npt.NDArray[np.float32]
 log = logging.getLogger(__name__)
 
@@ -23,7 +24,7 @@ log = logging.getLogger(__name__)
 class RuntimeOptions:
     device: str = "CPU"  # what OpenVINO lists on this machine, or "AUTO"
     threads: int | None = None  # CPU threads; None: a container's quota, otherwise OpenVINO's choice
-    precision: Literal["f32", "f16", "bf16"] | None = None  # of inference; None is f32 on a CPU, else the device's own
+    precision: Precision | None = None  # of inference; None is f32 on a CPU, else the device's own
     profile: bool = False  # count the time of every operation, see Network.profile; slows everything down a little
     cache_dir: Path | None = None  # keeps compiled models between starts; None keeps none
 

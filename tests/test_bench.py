@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,7 @@ def test_int8_comes_out_of_a_graph_and_the_noise_stays_about_the_same() -> None:
 
 def test_bench_prints_what_it_measured(golden_bundle: Path, work: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["bench", "--model", str(golden_bundle), "--size", "64x128", "--work", str(work), "--rounds", "1"]
-    recipes = "notebook,fast"
+    recipes = "notebook,notebook-fp16,fast"
     assert cli.main([*arguments, "--recipes", recipes, "--passes", "3", "--json"]) == 0
     content = json.loads(capsys.readouterr().out)
     rows = {row["recipe"]: row for row in content["rows"]}
@@ -89,7 +90,8 @@ def test_bench_prints_what_it_measured(golden_bundle: Path, work: Path, capsys: 
     assert rows["notebook"]["times_notebook"] == 1
     expected = rows["notebook"]["seconds_per_picture"] / rows["fast"]["seconds_per_picture"]
     assert rows["fast"]["times_notebook"] == pytest.approx(expected)
-    assert rows["notebook"]["passes"] == [50, 0]
+    assert rows["notebook"]["passes"] == rows["notebook-fp16"]["passes"] == [50, 0]
+    assert {row["against"] for row in rows.values()} == {"notebook"}
     assert 0.9 < sum(rows["fast"]["operations"].values()) <= 1.001
     full, shallow = rows["fast"]["passes"]
     assert full + shallow == sum(map(len, _plan("fast")))
@@ -132,12 +134,34 @@ def test_the_table() -> None:
     assert "fast at 384x512 could not run: no memory" in lines
 
 
+def test_where_the_notebook_cannot_run_its_float_self_is_the_yardstick(
+    golden_bundle: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bundle = Bundle.open(golden_bundle)
+    shutil.copytree(work, tmp_path / "work")
+    (folder,) = (tmp_path / "work").glob("*/notebook")
+    (folder / "unet" / "openvino_model.bin").unlink()
+    arguments = ["bench", "--model", str(golden_bundle), "--size", "64x128", "--work", str(tmp_path / "work")]
+    recipes = "notebook,notebook-fp16,fast"
+    assert cli.main([*arguments, "--recipes", recipes, "--rounds", "1", "--passes", "1", "--no-operations"]) == 0
+    out = capsys.readouterr().out
+    assert "| notebook | 64x128 | could not run |" in out
+    assert "At 64x128 the notebook's time is that of notebook-fp16." in out
+    record = quantization_record(ov.Core().read_model(Bundle.open(folder.parent / "notebook-fp16").part("unet")))
+    assert record["attentions_quantized"] == 0
+    assert bundle.manifest.precision == "fp32"
+
+
 @pytest.mark.slow
 def test_random_weights_are_made_once_and_measured(tmp_path: Path) -> None:
     said: list[str] = []
-    bundle, yardstick = random_bundles(tmp_path, said.append, "tiny")
-    assert Bundle.open(bundle).manifest.quantization is not None
-    assert Bundle.open(yardstick).manifest.quantization["recipe"] == "ptq"  # type: ignore[index]
+    recipes = ("notebook", "notebook-fp16", "reference", "fast")
+    bundles = random_bundles(tmp_path, recipes, said.append, "tiny")
+    manifests = {recipe: Bundle.open(folder).manifest for recipe, folder in bundles.items()}
+    assert manifests["fast"].quantization is not None
+    assert manifests["fast"] == manifests["reference"]
+    assert manifests["notebook"].quantization["recipe"] == "ptq"  # type: ignore[index]
+    assert manifests["notebook-fp16"].quantization is None
     said.clear()
-    assert random_bundles(tmp_path, said.append, "tiny") == (bundle, yardstick)
+    assert random_bundles(tmp_path, recipes, said.append, "tiny") == bundles
     assert not said

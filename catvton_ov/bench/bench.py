@@ -8,11 +8,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from catvton_ov.bench.notebook import NOTEBOOK
-from catvton_ov.bench.recipes import RECIPES
+from catvton_ov.bench.recipes import RECIPES, YARDSTICKS
 from catvton_ov.errors import DeviceError, OptionsError
 from catvton_ov.images import Size
-from catvton_ov.measure import Measurement, Work, measure
+from catvton_ov.measure import Engine, Measurement, Work, measure
 from catvton_ov.presets import PRESETS
+from catvton_ov.runtime import Precision
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class BenchOptions:
     passes: int | None = 4  # UNet passes to time in each turn, the rest is multiplied; None: all of them
     operations: bool = True  # one more turn each, to say which operations take the time
     threads: int | None = None
+    precision: Precision | None = None  # of inference, in every recipe but torch; None is f32
 
     def __post_init__(self) -> None:
         """Raises OptionsError for an unknown recipe, or no rounds."""
@@ -53,15 +55,19 @@ class Row:
     encode: float | None = None
     decode: float | None = None
     operations: Mapping[str, float] | None = None  # operation type -> its share of a full pass
+    against: str | None = None  # whose time is the notebook's: notebook-fp16 where that could not run
     error: str | None = None  # why it could not run
 
 
 def work_of(recipe: str, bundle: str, size: Size, options: BenchOptions) -> Work:
     """What a turn of a recipe does."""
-    if recipe in ("torch", "notebook"):
-        return Work(bundle, size, NOTEBOOK, recipe, options.passes, threads=options.threads)  # type: ignore[arg-type]
+    if recipe in YARDSTICKS:
+        engine: Engine = "torch" if recipe == "torch" else "notebook"
+        return Work(
+            bundle, size, NOTEBOOK, engine, options.passes, threads=options.threads, precision=options.precision
+        )
     preset = next(preset for name, preset in PRESETS.items() if name == recipe)
-    return Work(bundle, size, preset, passes=options.passes, threads=options.threads)
+    return Work(bundle, size, preset, passes=options.passes, threads=options.threads, precision=options.precision)
 
 
 def run_bench(bundles: Mapping[str, str], options: BenchOptions, say: Callable[[str], None]) -> list[Row]:
@@ -86,12 +92,12 @@ def run_bench(bundles: Mapping[str, str], options: BenchOptions, say: Callable[[
                 except DeviceError as error:
                     faults[recipe] = str(error)
         shares = {recipe: _operations(turns[recipe]) for recipe in turns if options.operations and recipe not in faults}
-        yardstick = found.get("notebook") or []
+        against = next((name for name in ("notebook", "notebook-fp16") if found.get(name)), None)
         for recipe in turns:
             if recipe in faults:
                 rows.append(Row(recipe, size, error=faults[recipe]))
             else:
-                rows.append(_row(recipe, size, found[recipe], yardstick, shares.get(recipe)))
+                rows.append(_row(recipe, size, found, against, shares.get(recipe)))
     return rows
 
 
@@ -109,16 +115,18 @@ def _operations(work: Work) -> Mapping[str, float] | None:
 def _row(
     recipe: str,
     size: Size,
-    found: Sequence[Measurement],
-    yardstick: Sequence[Measurement],
+    every: Mapping[str, Sequence[Measurement]],
+    against: str | None,
     operations: Mapping[str, float] | None,
 ) -> Row:
+    found = every[recipe]
+
     def middle(value: Callable[[Measurement], float]) -> float:
         return statistics.median(map(value, found))
 
     pictures = [each.picture for each in found]
     # Round by round: turns that were neighbours in time are compared with each other.
-    ratios = [theirs.picture / ours.picture for theirs, ours in zip(yardstick, found, strict=False)]
+    ratios = [theirs.picture / ours.picture for theirs, ours in zip(every.get(against or "", ()), found, strict=False)]
     return Row(
         recipe=recipe,
         size=size,
@@ -130,6 +138,7 @@ def _row(
         peak_rss_bytes=max(each.peak_rss_bytes for each in found),
         estimated=any(each.estimated for each in found),
         times_notebook=statistics.median(ratios) if ratios else None,
+        against=against,
         load=middle(lambda each: each.load),
         compile=middle(lambda each: each.compile),
         first_pass=middle(lambda each: each.first_pass),
@@ -150,6 +159,9 @@ def render(rows: Sequence[Row]) -> Iterator[str]:
     if any(row.estimated for row in rows):
         yield ""
         yield "≈: multiplied up from fewer passes than a picture takes."
+    for size in dict.fromkeys(row.size for row in rows if row.against == "notebook-fp16"):
+        yield ""
+        yield f"At {size[0]}x{size[1]} the notebook's time is that of notebook-fp16."
     for row in rows:
         if row.operations:
             shares = ", ".join(f"{name} {share:.0%}" for name, share in row.operations.items())

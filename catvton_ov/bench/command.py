@@ -31,6 +31,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     passes_help = "UNet passes to time in each turn, or all; the rest is multiplied (default: 4)"
     add("--passes", type=_passes, default=4, metavar="N|all", help=passes_help)
     add("--threads", type=int, help="CPU threads; OpenVINO's choice if not given")
+    add("--precision", choices=("f32", "bf16", "f16"), help="of inference, in every recipe but torch (default: f32)")
     add("--no-operations", action="store_true", help="do not look into where the time of a pass goes")
     add(
         "--work",
@@ -64,24 +65,24 @@ def run(args: argparse.Namespace) -> int:
         passes=args.passes,
         operations=not args.no_operations,
         threads=args.threads,
+        precision=args.precision,
     )
     if args.random_weights:
         from catvton_ov.export.yardstick import random_bundles
 
-        bundle, yardstick = random_bundles(args.work, say)
+        bundles = random_bundles(args.work, recipes, say)
     else:
         opened = open_bundle(args.model)
-        bundle = yardstick = opened.folder
-        if "notebook" in recipes:
-            from catvton_ov.export.yardstick import notebook_bundle
+        bundles = dict.fromkeys(recipes, opened.folder)
+        if any(name.startswith("notebook") for name in recipes):
+            from catvton_ov.export.yardstick import yardsticks
 
-            name = opened.manifest.files[opened.manifest.parts["unet"]].sha256[:16]
-            yardstick = notebook_bundle(opened, args.work / name / "notebook", say)
+            bundles |= yardsticks(opened, args.work, recipes, say)
     if not options.sizes:
         from catvton_ov.bundle import read_manifest
 
-        options = BenchOptions(**{**vars(options), "sizes": (min(read_manifest(bundle).sizes),)})
-    rows = run_bench({name: str(yardstick if name == "notebook" else bundle) for name in recipes}, options, say)
+        options = BenchOptions(**{**vars(options), "sizes": (min(read_manifest(bundles[recipes[0]]).sizes),)})
+    rows = run_bench({name: str(folder) for name, folder in bundles.items()}, options, say)
     what = "full-size random weights" if args.random_weights else args.model
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")
     if args.json:

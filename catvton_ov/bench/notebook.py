@@ -22,12 +22,16 @@ NOTEBOOK = TryOnOptions(steps=50, sampler="ddim", eta=1.0)
 
 
 class NotebookSubject:
-    """What `Work.bundle` names must be a bundle quantized with the recipe "ptq"."""
+    """What `Work.bundle` names must be a bundle quantized with the recipe "ptq", or one in float."""
 
     def __init__(self, work: Work) -> None:
         self._bundle = Bundle.open(Path(work.bundle))
         self._steps = work.options.steps
-        self._config = {"PERF_COUNT": work.operations, "PERFORMANCE_HINT": "LATENCY"}
+        self._config = {
+            "PERF_COUNT": work.operations,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": work.precision or "f32",
+        }
         if work.threads is not None:
             self._config["INFERENCE_NUM_THREADS"] = work.threads
         latent = self._bundle.manifest.latent

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openvino as ov
@@ -24,6 +25,19 @@ from catvton_ov.runtime import Runtime, RuntimeOptions
 
 # Ranges do not change how long a graph takes, so one short run is enough to learn some from.
 SHORT = CalibrationOptions(runs=1, steps=1, sizes=((128, 192),))
+PARTS = ("unet", "vae_encoder", "vae_decoder")
+KINDS = {"notebook": "notebook", "notebook-fp16": "fp16"}  # of the random bundles; the other recipes run INT8
+
+
+def yardsticks(bundle: Bundle, work: Path, recipes: Sequence[str], say: Callable[[str], None]) -> dict[str, Path]:
+    """What the recipes "notebook" and "notebook-fp16" need of a model, each if it is asked for; kept in `work`.
+
+    Raises:
+        ExportError: it could not be quantized or written.
+    """
+    name = bundle.manifest.files[bundle.manifest.parts["unet"]].sha256[:16]
+    makers = {"notebook": notebook_bundle, "notebook-fp16": float_bundle}
+    return {recipe: make(bundle, work / name / recipe, say) for recipe, make in makers.items() if recipe in recipes}
 
 
 def notebook_bundle(bundle: Bundle, out: Path, say: Callable[[str], None]) -> Path:
@@ -42,28 +56,46 @@ def notebook_bundle(bundle: Bundle, out: Path, say: Callable[[str], None]) -> Pa
     samples = list(collect(pipeline, pairs, SHORT))
     pipeline.unet.release()
     model = quantize_unet(float_again(ov.Core().read_model(bundle.part("unet"))), "ptq", samples, True)
+    return _with_unet(bundle, model, {"recipe": "ptq", "unet": dict(quantization_record(model))}, out)
+
+
+def float_bundle(bundle: Bundle, out: Path, say: Callable[[str], None]) -> Path:
+    """The same weights in float; an INT8 bundle is brought back. `out` is made unless it exists."""
+    if out.is_dir():
+        return out
+    say("Bringing the weights back to float")
+    return _with_unet(bundle, float_again(ov.Core().read_model(bundle.part("unet"))), None, out)
+
+
+def _with_unet(bundle: Bundle, unet: ov.Model, quantization: Mapping[str, Any] | None, out: Path) -> Path:
+    """A bundle of this UNet and of the VAE in float."""
     out.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
         folder = Path(temporary) / out.name
         for name in bundle.manifest.files:
-            if name.split("/")[0] in ("unet", "vae_encoder", "vae_decoder"):
+            if name.split("/")[0] in PARTS:
                 (folder / name).parent.mkdir(parents=True, exist_ok=True)
                 shutil.copyfile(bundle.folder / name, folder / name)
-        parts = {part: bundle.manifest.parts[part] for part in ("unet", "vae_encoder", "vae_decoder")}
-        write_model(model, folder / parts["unet"])
+        parts = {part: bundle.manifest.parts[part] for part in PARTS}
+        write_model(unet, folder / parts["unet"])
         for part in ("vae_encoder", "vae_decoder"):
             write_model(float_again(ov.Core().read_model(bundle.part(part))), folder / parts[part])
-        record = {"recipe": "ptq", "unet": dict(quantization_record(model))}
         manifest = replace(
-            bundle.manifest, precision="int8", parts=parts, quantization=record, files=record_files(folder)
+            bundle.manifest,
+            precision="fp16" if quantization is None else "int8",
+            parts=parts,
+            quantization=quantization,
+            files=record_files(folder),
         )
         (folder / MANIFEST).write_bytes(manifest.to_json())
         folder.rename(out)
     return out
 
 
-def random_bundles(work: Path, say: Callable[[str], None], scale: str = "full") -> tuple[Path, Path]:
-    """A bundle with random weights, and the same weights as the notebook quantizes them; kept in `work`.
+def random_bundles(
+    work: Path, recipes: Sequence[str], say: Callable[[str], None], scale: str = "full"
+) -> dict[str, Path]:
+    """Recipe -> a bundle with random weights for it; they are made once and kept in `work`.
 
     Args:
         scale: "full", or "tiny" for small networks of the same layout.
@@ -82,9 +114,12 @@ def random_bundles(work: Path, say: Callable[[str], None], scale: str = "full") 
                 precision="fp16", parts=("tryon",), report="none",
             )  # fmt: skip
             export_bundle(options, say)
-    if not folders["int8"].is_dir():
+    kinds = {recipe: KINDS.get(recipe, "int8") for recipe in recipes}
+    if "int8" in kinds.values() and not folders["int8"].is_dir():
         quantize_bundle(folders["fp16"], folders["int8"], QuantizationOptions(calibration=SHORT), say)
-    return folders["int8"], notebook_bundle(Bundle.open(folders["fp16"]), folders["notebook"], say)
+    if "notebook" in kinds.values():
+        notebook_bundle(Bundle.open(folders["fp16"]), folders["notebook"], say)
+    return {recipe: folders[kind] for recipe, kind in kinds.items()}
 
 
 def float_again(model: ov.Model) -> ov.Model:
