@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from catvton_ov.bundle import Manifest
@@ -13,7 +13,12 @@ from catvton_ov.memory import Memory
 from catvton_ov.options import TryOnOptions
 from catvton_ov.shortcuts import Pass, plan_passes
 
-SHALLOW = 0.15  # of a full pass, until this machine has shown its own; 0.1 to 0.2 was measured
+# Of a full pass, until this machine has shown its own.
+SHALLOW = 0.15  # a shallow one; 0.1 to 0.2 was measured
+AFTER = 0.6  # what follows the last step
+
+BEFORE_STAGES = ("prepare", "encode")  # of TryOnResult.seconds
+AFTER_STAGES = ("decode", "paste")
 
 
 @dataclass(frozen=True)
@@ -22,11 +27,12 @@ class Pace:
 
     full: float  # a full pass
     shallow: float  # a shallow one
-    rest: float  # all that is not denoising
+    before: float  # what precedes the first step: encoding, mostly
+    after: float  # what follows the last: decoding, mostly
 
     def picture(self, plan: Sequence[tuple[Pass, ...]]) -> float:
         """A whole picture."""
-        return self.rest + self.steps(plan)
+        return self.before + self.steps(plan) + self.after
 
     def steps(self, plan: Sequence[tuple[Pass, ...]]) -> float:
         """Some steps of a picture."""
@@ -42,12 +48,12 @@ class Paces:
     def get(self, key: str) -> Pace | None:
         """The pace of the last picture of this kind, if there was one."""
         found = self._memory.get(f"pace {key}")
-        if isinstance(found, list) and len(found) == 3 and all(isinstance(each, int | float) for each in found):
+        if isinstance(found, list) and len(found) == 4 and all(isinstance(each, int | float) for each in found):
             return Pace(*found)
         return None
 
     def put(self, key: str, pace: Pace) -> None:
-        self._memory.put(f"pace {key}", [pace.full, pace.shallow, pace.rest])
+        self._memory.put(f"pace {key}", [pace.full, pace.shallow, pace.before, pace.after])
 
 
 def pace_key(manifest: Manifest, size: Size, device: str, options: TryOnOptions) -> str:
@@ -87,16 +93,17 @@ class Clock:
             self._full.append((seconds - shallow * self._shallow_pass()) / full)
         else:
             self._shallow.append(seconds / shallow)
-        pace = self.pace(self.known.rest if self.known else 0.5 * self._full_pass())
-        return pace.steps(self.plan[self._done :]) + pace.rest
+        after = self.known.after if self.known else AFTER * self._full_pass()
+        return Pace(self._full_pass(), self._shallow_pass(), 0.0, after).steps(self.plan[self._done :]) + after
 
-    def pace(self, rest: float) -> Pace:
-        """What the steps so far have shown.
+    def pace(self, seconds: Mapping[str, float]) -> Pace:
+        """What this picture has shown.
 
         Args:
-            rest: seconds of all that is not denoising.
+            seconds: by stage, of its result.
         """
-        return Pace(self._full_pass(), self._shallow_pass(), rest)
+        before, after = (sum(seconds.get(each, 0.0) for each in part) for part in (BEFORE_STAGES, AFTER_STAGES))
+        return Pace(self._full_pass(), self._shallow_pass(), before, after)
 
     def _full_pass(self) -> float:
         if self._full[1:] or not self.known:
@@ -104,6 +111,7 @@ class Clock:
         return self.known.full
 
     def _shallow_pass(self) -> float:
-        if self._shallow[1:] or (self._shallow and not self.known):
-            return statistics.median(self._shallow[1:] or self._shallow)
-        return self.known.shallow if self.known else SHALLOW * self._full_pass()
+        if self._shallow[1:]:
+            return statistics.median(self._shallow[1:])
+        usual = self.known.shallow if self.known else SHALLOW * self._full_pass()
+        return min(usual, *self._shallow) if self._shallow else usual  # the first one is compiled first

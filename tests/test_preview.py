@@ -49,5 +49,5 @@ def test_a_rough_preview_has_the_colours_of_a_decoded_one_and_changes_nothing_ou
 def test_the_page_decodes_its_previews_only_where_that_adds_little() -> None:
     options = TryOnOptions(steps=20)
     assert previews(Clock(options)) == (3, "rough")  # nothing is known yet
-    assert previews(Clock(options, Pace(full=0.05, shallow=0.01, rest=0.1))) == (3, "decoded")
-    assert previews(Clock(options, Pace(full=6, shallow=0.6, rest=60))) == (3, "rough")
+    assert previews(Clock(options, Pace(full=0.05, shallow=0.01, before=0.1, after=0.01))) == (3, "decoded")
+    assert previews(Clock(options, Pace(full=6, shallow=0.6, before=40, after=20))) == (3, "rough")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from catvton_ov.errors import TryOnError
 from catvton_ov.options import Preview, TryOnOptions, TryOnResult
 from catvton_ov.pace import Clock, Paces, pace_key
 from catvton_ov.page.engine import Engine
-from catvton_ov.presets import PRESETS, PresetName, default_preset
+from catvton_ov.presets import PRESETS, PresetName, default_preset, default_size
 
 PREVIEWS = 6  # in a picture, at most
 PREVIEW_SHARE = 0.15  # of a picture's time that decoding them may add
@@ -22,6 +22,7 @@ class Speed:
     def __init__(self, engine: Engine, paces: Paces | None = None) -> None:
         self.engine = engine
         self.paces = paces or Paces()
+        self._warm: set[str] = set()  # kinds of pictures that were made in this process
 
     def clock(self, model: str, device: str, options: TryOnOptions) -> Clock:
         """For one picture of a model; raises BundleError if that cannot be opened."""
@@ -37,19 +38,29 @@ class Speed:
             return None
 
     def learn(self, model: str, device: str, clock: Clock, result: TryOnResult) -> None:
-        """Remember what a picture has shown."""
-        passes = ("denoise", "preview")
-        rest = sum(seconds for stage, seconds in result.seconds.items() if stage not in passes)
-        self.paces.put(self._key(model, device, clock.options), clock.pace(rest))
+        """Remember what a picture has shown; of the first one here, which compiles the model, the steps alone."""
+        key, pace = self._key(model, device, clock.options), clock.pace(result.seconds)
+        if key not in self._warm and clock.known is not None:
+            pace = replace(pace, before=clock.known.before, after=clock.known.after)
+        self._warm.add(key)
+        self.paces.put(key, pace)
 
     def presets(self) -> dict[str, Any]:
-        """The endpoint `/presets`: every preset's options, its seconds here if they are known, and the default."""
+        """The endpoint `/presets`: every preset's options, its seconds here if they are known, and the defaults.
+
+        The model's sizes and which of them is the default are there once it is open.
+        """
         model, device = self.engine.sources[0], self.engine.device
+        try:
+            sizes = self.engine.bundle(model).manifest.sizes if self.engine.opening(model).is_over(0) else ()
+        except TryOnError:
+            sizes = ()
+        size = default_size(sizes, device) if sizes else None
         found = {
-            name: {"options": asdict(options), "seconds": self.estimate(model, device, options)}
+            name: {"options": asdict(options), "seconds": self.estimate(model, device, replace(options, size=size))}
             for name, options in PRESETS.items()
         }
-        return {"default": default_preset(device), "presets": found}
+        return {"default": default_preset(device), "presets": found, "default_size": size, "sizes": sizes}
 
     def _key(self, model: str, device: str, options: TryOnOptions) -> str:
         manifest = self.engine.bundle(model).manifest
@@ -60,8 +71,7 @@ def previews(clock: Clock) -> tuple[int, Preview]:
     """Every so many steps a preview, and of what kind: decoded where that is known to add little time."""
     kind: Preview = "rough"
     if (known := clock.known) is not None:
-        decode = known.rest / 3  # two encodings and a decoding, roughly alike
-        kind = "decoded" if PREVIEWS * decode <= PREVIEW_SHARE * known.picture(clock.plan) else "rough"
+        kind = "decoded" if PREVIEWS * known.after <= PREVIEW_SHARE * known.picture(clock.plan) else "rough"
     return math.ceil(clock.options.steps / (PREVIEWS + 1)), kind
 
 
