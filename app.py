@@ -57,13 +57,15 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
 
         parsing = [person.find, person.adjusting, garment.more]  # of use where the model brings parsers
         opening = [notice, person.examples, garment.examples, editor, example, garment.picture, category, licence]
-        opened = page.load(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
-        model.change(handlers.show_model, model, [*opening, *parsing], concurrency_limit=None, **QUIET)
+        opening += [result.size, *parsing]
+        opened = page.load(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
+        model.change(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
         chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
-        timed = [result.speed, model, advanced.device, advanced.steps, advanced.guidance]  # what decides the time
-        told = [category, *chosen, result.speed, *person.percents]  # what settings hold
-        linked = opened.then(handlers.open_link, None, told, **QUIET)
-        result.load.upload(handlers.open_settings, result.load, told, **QUIET)
+        # What decides the time.
+        timed = [result.speed, model, advanced.device, result.size, advanced.steps, advanced.guidance]
+        told = [category, *chosen, result.speed, result.size, *person.percents]  # what settings hold
+        linked = opened.then(handlers.open_link, model, told, **QUIET)
+        result.load.upload(handlers.open_settings, [result.load, model], told, **QUIET)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
         person.examples.select(handlers.pick_person, model, [editor, example], **QUIET).then(
             handlers.show_person, [model, category, example], editor, **QUIET
@@ -92,15 +94,15 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
         garment.rare.input(handlers.show_categories, [garment.rare, category], category, api_visibility="private")
         chosen_speed = [advanced.steps, advanced.guidance, advanced.sampler, result.estimate]
-        result.speed.input(trying.choose_speed, timed[:3], chosen_speed, **QUIET)
+        result.speed.input(trying.choose_speed, timed[:4], chosen_speed, **QUIET)
         gr.on(
-            [advanced.steps.release, advanced.guidance.release, advanced.device.input],
+            [advanced.steps.release, advanced.guidance.release, advanced.device.input, result.size.input],
             trying.estimate,
             timed,
             result.estimate,
             **QUIET,
         )
-        wanted = [garment.picture, garment.worn, result.count, result.speed]
+        wanted = [garment.picture, garment.worn, result.count, result.speed, result.size]
         views = [result.picture, result.before_after, result.together, result.variants]
         running = result.start.click(
             trying.press,
@@ -157,6 +159,7 @@ def _endpoints(endpoints: Endpoints, trying: TryOn) -> None:
             gr.Textbox(None, label="sampler"),
             gr.Number(None, label="seed"),
             gr.Textbox(None, label="preset"),
+            gr.Textbox(None, label="size"),
         ]
         answers = [gr.Image(label="image", format="png"), gr.Number(label="seed"), gr.JSON(label="timings")]
         gr.Button().click(endpoints.try_on_files, given, answers, api_name="try_on", **ONE_JOB)

@@ -25,7 +25,7 @@ from catvton_ov.export import report_command as report
 from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.marking import marked, to_png
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions, TryOnStep
-from catvton_ov.presets import PRESETS, default_preset, preset
+from catvton_ov.presets import PRESETS, default_preset, default_size, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED, open_bundle
 
@@ -112,7 +112,9 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
     add("--eta", type=float, help="ddim: noise drawn at every step, 0 to 1")
     add("--spacing", choices=SPACINGS, help="of the timesteps")
     add("--seed", type=int, help="0 to 4294967295; a new one, which is printed, if not given")
-    add("--size", type=export.parse_size, metavar="WxH", help="the model works at; the bundle's first if not given")
+    add(
+        "--size", type=export.parse_size, metavar="WxH", help="the model works at; what suits this machine if not given"
+    )
     add("--framing", choices=FRAMINGS, help="the part of the photo the model sees; whole if not given")
     add("--device", default="CPU", help="what OpenVINO lists, or AUTO")
     add("--threads", type=int, help="CPU threads; OpenVINO's choice if not given")
@@ -202,6 +204,8 @@ def run_try_on(args: argparse.Namespace) -> int:
         person = as_rgb(person, "photo of the person")
         mask = auto_mask(_parse(person, args.model, args.device), category, adjustment)
     pipeline = TryOnPipeline.load(args.model, args.device, threads=args.threads, cache_dir=args.cache_dir)
+    if settings is None and options.size is None:
+        options = replace(options, size=default_size(pipeline.bundle.manifest.sizes, args.device))
     print(f"{pipeline.bundle.manifest.name}: {pipeline.bundle.manifest.notice}", file=sys.stderr)
     with tqdm(total=options.steps, unit="step", desc="Trying on") as bar:
         for item in pipeline.steps(person, garment, mask, options):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Literal, get_args
@@ -47,6 +48,14 @@ class TryOnOptions:
             raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
         if self.blur is not None and not 0 <= self.blur <= 64:
             raise OptionsError(f"blur must be from 0 to 64 pixels; got {self.blur!r}.")
+
+
+def size_of(text: str) -> tuple[int, int]:
+    """(width, height) of "384x512"; raises OptionsError for anything else."""
+    match = re.fullmatch(r"\s*([0-9]{1,5})\s*[xX×]\s*([0-9]{1,5})\s*", text)
+    if match is None:
+        raise OptionsError(f"A size is WIDTHxHEIGHT in pixels, such as 384x512; got {text[:40]!r}.")
+    return int(match[1]), int(match[2])
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,7 @@ def test_try_on_without_paint_uses_the_auto_mask_and_shows_it(
     updates = list(
         TryOn(engine, Bounds(), False, str(tmp_path)).press(
             editor_value(photo, None), None, 0, "upper", True, "paper_doll", "CPU", garment, False,
-            1, "fast", 1, 1.0, "ddim", 0, False, False, *PLAIN,
+            1, "fast", None, 1, 1.0, "ddim", 0, False, False, *PLAIN,
         )
     )  # fmt: skip
     shown = [update.editor for update in updates if update.editor != gr.skip()]

@@ -29,7 +29,7 @@ from tests.visitor import JSON, Answer, Visitor
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
 PERSON = EXAMPLES / "person" / "Ada.png"
 PHOTO = Image.open(PERSON).convert("RGB")
-RIGHT = ("upper", 1, 1, "ddim", 7, None)  # category, steps, guidance_scale, sampler, seed, preset
+RIGHT = ("upper", 1, 1, "ddim", 7, None, None)  # category, steps, guidance_scale, sampler, seed, preset, size
 
 
 @pytest.fixture(scope="module")
@@ -132,6 +132,7 @@ WRONG_VALUES: dict[str, tuple[Any, ...]] = {
     "sampler": ("euler", 3, ["ddim"], "d" * 100_000),
     "seed": (-1, 2**32, 2**200, 0.5, math.nan, "seven", False, [7]),
     "preset": ("quick", 3, ["fast"], "f" * 100_000),
+    "size": ("large", "8x8x8", "1x1", "99999x99999", 192, [192, 256], "9" * 100_000),
 }
 
 

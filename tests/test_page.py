@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import re
 import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -20,9 +22,12 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from catvton_ov.cli import main
 from catvton_ov.marking import MARK
 from catvton_ov.options import MaskAdjustment
+from catvton_ov.page import words
 from catvton_ov.page.editor import editor_value, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Wish, parse, put_mask
+from catvton_ov.presets import default_size
+from catvton_ov.sources import bundled_folder
 from tests.hub_standin import Stall, serve
 from tests.serving import ROOT, served_page
 from tests.visitor import Visitor
@@ -230,6 +235,45 @@ def test_visitors_choose_among_the_models_and_devices_that_the_environment_names
         page.locator("#try-on").click()
         expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
         page.close()
+
+
+def test_of_a_models_sizes_the_one_for_this_machine_is_chosen_and_another_may_be(
+    browser: Browser, tmp_path: Path
+) -> None:
+    bundle = shutil.copytree(bundled_folder(), tmp_path / "bundle")
+    manifest = json.loads((bundle / "manifest.json").read_text())
+    sizes = ((192, 256), (96, 128))
+    (bundle / "manifest.json").write_text(json.dumps(manifest | {"sizes": sizes}))
+    usual = words.size(default_size(sizes, "CPU"))
+    other = next(words.size(size) for size in sizes if words.size(size) != usual)
+    with served_page(tmp_path, "--model", str(bundle)) as url:
+        assert words.size(Client(url, verbose=False).predict(api_name="/presets")["default_size"]) == usual
+        page = browser.new_page(viewport={"width": 1280, "height": 1400})
+        page.set_default_timeout(SLOW)
+        page.goto(url)
+        settle(page)
+        expect(page.locator("#size input")).to_have_value(usual)
+        set_steps(page, 2)
+        page.locator("#try-on").click()
+        expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+        assert _settings(page, tmp_path)["options"]["size"] == [int(side) for side in usual.split("x")]
+        page.locator("#size input").click()
+        page.get_by_role("option", name=other).click()
+        expect(page.locator("#estimate")).to_contain_text("The first picture shows")  # a size not tried yet
+        page.locator("#try-on").click()
+        expect(page.locator("#estimate")).to_contain_text("A picture takes", timeout=SLOW)
+        assert _settings(page, tmp_path)["options"]["size"] == [int(side) for side in other.split("x")]
+        link = page.locator("#link a").get_attribute("href")
+        page.goto(f"{url}{link}")
+        expect(page.locator("#size input")).to_have_value(other)
+        page.close()
+
+
+def _settings(page: Page, folder: Path) -> Any:
+    with page.expect_download() as download:
+        page.locator("#settings").click()
+    download.value.save_as(folder / "settings.json")
+    return json.loads((folder / "settings.json").read_text())
 
 
 def test_a_mask_found_grown_and_erased_in_a_corner_leaves_that_corner_alone(page: Page) -> None:
@@ -443,9 +487,9 @@ def test_a_reload_in_the_middle_keeps_what_is_done_and_frees_the_machine_for_the
     expect(page.locator("#status")).to_contain_text(re.compile(r"Variant 2 of 4: step"), timeout=SLOW)
     page.reload()
     begun = time.monotonic()
-    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None).worked
+    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None, None).worked
     first = time.monotonic() - begun
-    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None).worked
+    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None, None).worked
     assert first < 6 * (time.monotonic() - begun - first), "nearly 150 steps were waited for"
     expect(page.locator("#status")).to_contain_text("Your last result", timeout=SLOW)
     assert fetched(page, "#result img").shape == (512, 384, 3)

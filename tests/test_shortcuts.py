@@ -18,7 +18,7 @@ from catvton_ov.export.unet import NoisePredictor, load_unet, self_attentions
 from catvton_ov.graph import give_deep, start_from_deep, thin_keys
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
-from catvton_ov.presets import PRESETS, default_preset, preset
+from catvton_ov.presets import PRESETS, default_preset, default_size, preset
 from catvton_ov.shortcuts import Keys, Pass, Shortcuts, plan_passes
 from catvton_ov.sources import bundled_folder
 
@@ -197,3 +197,11 @@ def test_presets() -> None:
         preset("quick")
     assert default_preset("GPU") == "balanced"
     assert default_preset("CPU") in ("fast", "balanced")
+
+
+def test_few_cores_are_given_the_smallest_of_a_models_sizes(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes = ((768, 1024), (576, 768), (384, 512))
+    for cores, expected in ((2, (384, 512)), (16, (768, 1024))):
+        monkeypatch.setattr("catvton_ov.presets.cores", lambda cores=cores: cores)
+        assert default_size(sizes, "CPU") == expected
+        assert default_size(sizes, "GPU") == (768, 1024)

@@ -42,7 +42,23 @@ def test_variants_share_the_encoding_and_are_the_pictures_of_single_runs(
 
     encoder = Counted(pipeline.vae_encoder)
     monkeypatch.setattr(pipeline, "vae_encoder", encoder)
-    inputs = (editor, None, 0, "upper", False, "paper_doll", "CPU", str(garment), False, 3, "fast", 3, 2.5, "ddim")
+    inputs = (
+        editor,
+        None,
+        0,
+        "upper",
+        False,
+        "paper_doll",
+        "CPU",
+        str(garment),
+        False,
+        3,
+        "fast",
+        None,
+        3,
+        2.5,
+        "ddim",
+    )
     *_, done = trying.press(*inputs, last, False, True, 0, 0, 0, 0, 0)
     assert encoder.calls == 2, "person and garment, once each"
 

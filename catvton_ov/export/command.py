@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import re
 import sys
 from pathlib import Path
 
-from catvton_ov.errors import ExportError
+from catvton_ov.errors import ExportError, OptionsError
 from catvton_ov.export.options import (
     CHECKPOINTS,
     OVERFLOW_FIXES,
@@ -19,6 +18,7 @@ from catvton_ov.export.options import (
     ExportOptions,
     QuantizationOptions,
 )
+from catvton_ov.options import size_of
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -67,10 +67,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def parse_size(text: str) -> tuple[int, int]:
     """Turn "384x512" into (384, 512)."""
-    match = re.fullmatch(r"([0-9]{1,5})[xX×]([0-9]{1,5})", text)
-    if match is None:
-        raise argparse.ArgumentTypeError(f"expected WIDTHxHEIGHT in pixels, such as 384x512; got {text!r}")
-    return int(match[1]), int(match[2])
+    try:
+        return size_of(text)
+    except OptionsError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def run(args: argparse.Namespace) -> int:

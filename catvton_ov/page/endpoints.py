@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from PIL import Image
 
 from catvton_ov.errors import MaskError, OptionsError
@@ -14,6 +16,7 @@ from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import NO_PARSER
 from catvton_ov.page.values import given, number, options_of, shown_to_visitor, within
+from catvton_ov.presets import default_size
 
 
 class Endpoints:
@@ -35,6 +38,7 @@ class Endpoints:
         sampler: str | None = None,
         seed: float | None = None,
         preset: str | None = None,
+        size: str | None = None,
     ) -> tuple[Image.Image, int, dict[str, float]]:
         """The endpoint `/try_on`: picture files in, the result, its seed and the seconds per stage out.
 
@@ -48,10 +52,11 @@ class Endpoints:
             sampler: "ddim" or "dpmpp_2m"; none takes the preset's.
             seed: 0 to 4294967295; none draws one.
             preset: "fast", "balanced" or "reference"; none takes 20 steps of DDIM with nothing left out.
+            size: the model works at, as "384x512"; none takes what `/presets` calls the default.
         """
         with shown_to_visitor():
             _check_category(category)
-            options = options_of(preset, steps, guidance_scale, sampler, seed)
+            options = options_of(preset, steps, guidance_scale, sampler, seed, size)
             photo = open_picture(given(person, "person"), "photo of the person")
             flat = open_picture(given(garment, "garment"), "photo of the garment")
             painted = None if mask is None else open_picture(mask, "mask")
@@ -59,6 +64,8 @@ class Endpoints:
                 photo = as_rgb(photo, "photo of the person")
                 painted = self._auto_mask(photo, category)
             pipeline = self.engine.pipeline(self.engine.sources[0], self.engine.device)
+            if options.size is None:
+                options = replace(options, size=default_size(pipeline.bundle.manifest.sizes, self.engine.device))
             *_, result = within(self.bounds.job_seconds, pipeline.steps(photo, flat, painted, options))
             assert isinstance(result, TryOnResult)
             picture = self.engine.screened(result.picture, as_mask(painted, result.picture.size))

@@ -11,7 +11,9 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from catvton_ov.bundle import Bundle
 from catvton_ov.errors import TryOnError
+from catvton_ov.images import Size
 from catvton_ov.masking.parsers import has_parser
 from catvton_ov.masking.show import picture_of_labels
 from catvton_ov.options import GARMENT_CATEGORIES
@@ -22,6 +24,7 @@ from catvton_ov.page.examples import Examples
 from catvton_ov.page.masks import Parsed, Wish, parse, put_mask, readjusted
 from catvton_ov.page.speed import preset_of
 from catvton_ov.page.values import chosen, shown_to_visitor
+from catvton_ov.presets import default_size
 from catvton_ov.settings import TryOnSettings
 
 log = logging.getLogger(__name__)
@@ -39,11 +42,11 @@ class Handlers:
         """The notice, the galleries' pictures, and the first person and garment of a model; first its download."""
         try:
             for download in self.engine.watch(model):
-                yield words.fetching(download), *(gr.skip() for _ in range(10))
+                yield words.fetching(download), *(gr.skip() for _ in range(11))
             bundle = self.engine.bundle(model)
         except TryOnError as error:
             log.error("%s cannot be used: %s", model, error)
-            yield words.trouble(error), _gallery([]), _gallery([]), *(gr.skip() for _ in range(8))
+            yield words.trouble(error), _gallery([]), _gallery([]), *(gr.skip() for _ in range(9))
             return
         examples = self.examples(model)
         person, garment, category = None, None, CATEGORIES[0]
@@ -63,6 +66,7 @@ class Handlers:
             garment,
             gr.update(choices=_choices(CATEGORIES), value=category),
             words.licence(bundle),
+            self._sizes(bundle),
             *(gr.update(visible=has_parser(bundle)) for _ in range(3)),
         )
 
@@ -158,7 +162,7 @@ class Handlers:
         photo = (editor or {}).get("background")
         return picture_of_labels(parsed.maps) if photo is not None and parsed is not None and parsed.of(photo) else None
 
-    def open_link(self, request: gr.Request) -> tuple[Any, ...]:
+    def open_link(self, model: str, request: gr.Request) -> tuple[Any, ...]:
         """The settings in the page's address, if there are any, as `show_settings` shows them."""
         try:
             settings = TryOnSettings.from_query(dict(request.query_params))
@@ -166,16 +170,16 @@ class Handlers:
             gr.Warning(f"{words.UNUSED_LINK}. {words.sentence(error)}")
             settings = None
         if settings is None:
-            return tuple(gr.skip() for _ in self.show_settings(TryOnSettings()))
-        return self.show_settings(settings)
+            return tuple(gr.skip() for _ in self.show_settings(TryOnSettings(), model))
+        return self.show_settings(settings, model)
 
-    def open_settings(self, content: bytes) -> tuple[Any, ...]:
+    def open_settings(self, content: bytes, model: str) -> tuple[Any, ...]:
         """The settings in a file, as `show_settings` shows them."""
         with shown_to_visitor():
-            return self.show_settings(TryOnSettings.from_json(content))
+            return self.show_settings(TryOnSettings.from_json(content), model)
 
-    def show_settings(self, settings: TryOnSettings) -> tuple[Any, ...]:
-        """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, mask in percent."""
+    def show_settings(self, settings: TryOnSettings, model: str) -> tuple[Any, ...]:
+        """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, mask."""
         options = settings.options
         offered = CATEGORIES if settings.category in CATEGORIES else GARMENT_CATEGORIES
         return (
@@ -186,8 +190,27 @@ class Handlers:
             options.seed if options.seed is not None else gr.skip(),
             options.seed is None,
             preset_of(options),
+            self._size(options.size, model),
             *astuple(settings.adjustment),
         )
+
+    def _sizes(self, bundle: Bundle) -> Any:
+        """The sizes a model is for, of which this machine's own is chosen; not shown where there is but one."""
+        sizes = bundle.manifest.sizes
+        if len(sizes) == 1:
+            return gr.update(choices=[], value=None, visible=False)
+        best = default_size(sizes, self.engine.device)
+        return gr.update(choices=[words.size(size) for size in sorted(sizes)], value=words.size(best), visible=True)
+
+    def _size(self, size: Size | None, model: str) -> str | None:
+        """A size that settings name, as the page shows it; without one they mean the model's first."""
+        if size is not None:
+            return words.size(size)
+        try:
+            sizes = self.engine.bundle(model).manifest.sizes
+        except TryOnError:  # which the page shows already
+            return None
+        return words.size(sizes[0]) if len(sizes) > 1 else None
 
 
 def _choices(categories: tuple[str, ...]) -> list[tuple[str, str]]:

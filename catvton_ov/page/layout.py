@@ -54,6 +54,7 @@ class Result:
     start: gr.Button
     cancel: gr.Button
     speed: gr.Radio  # a preset
+    size: gr.Dropdown  # (width, height) the model works at, as "384x512"; nothing: its only one
     estimate: gr.HTML  # how long a picture takes
     count: gr.Radio  # of variants
     variants: gr.Gallery
@@ -181,6 +182,9 @@ def result_column(device: str) -> Result:
         speed = gr.Radio(
             list(words.SPEED), value=default_preset(device), label="Speed", info=words.SPEED_HINT, elem_id="speed"
         )
+        size = gr.Dropdown(
+            [], value=None, label="Size", info=words.SIZE_HINT, allow_custom_value=True, elem_id="size", visible=False
+        )
         estimate = gr.HTML(elem_id="estimate")
         gr.Markdown(words.CONSENT, elem_classes="caption")
         gr.HTML(words.PHOTO_NOTE, elem_id="photo-note")
@@ -195,7 +199,20 @@ def result_column(device: str) -> Result:
             )
         link = gr.HTML(elem_id="link")
     return Result(
-        picture, before_after, together, status, start, cancel, speed, estimate, count, variants, settings, load, link
+        picture,
+        before_after,
+        together,
+        status,
+        start,
+        cancel,
+        speed,
+        size,
+        estimate,
+        count,
+        variants,
+        settings,
+        load,
+        link,
     )
 
 

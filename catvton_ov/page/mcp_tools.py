@@ -87,6 +87,7 @@ async def try_on(
     guidance_scale: Annotated[float | None, Field(description="how closely to follow the garment, 0 to 20")] = None,
     sampler: Annotated[SamplerName | None, Field(description="instead of the preset's")] = None,
     seed: Annotated[int | None, Field(description="0 to 4294967295; left out, one is drawn and told")] = None,
+    size: Annotated[str | None, Field(description="the model works at, as 384x512; see the tool presets")] = None,
 ) -> Content:
     """Put a garment on a person: the picture (PNG), and as JSON its seed, the seconds it took and its path.
 
@@ -95,7 +96,7 @@ async def try_on(
     """
     async with _page(context) as page:
         files = [await _file(page, given) for given in (person, garment, mask)]
-        data = [*files, category, steps, guidance_scale, sampler, seed, preset]
+        data = [*files, category, steps, guidance_scale, sampler, seed, preset, size]
         picture, used_seed, seconds = await _call(page, "try_on", data)
         return await _shown(page, picture, seed=used_seed, seconds=seconds)
 

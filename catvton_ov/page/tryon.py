@@ -81,6 +81,7 @@ class TryOn:
         worn: bool,
         variants: float,
         speed: str,
+        size: str | None,
         steps: float,
         guidance_scale: float,
         sampler: str,
@@ -93,7 +94,7 @@ class TryOn:
         with shown_to_visitor():
             wish = Wish.of(category, outlined, percents)
             person, painted = photo_and_paint(editor)
-            options = options_of(speed, steps, guidance_scale, sampler, None if randomise else seed)
+            options = options_of(speed, steps, guidance_scale, sampler, None if randomise else seed, size)
             count = whole(variants, "variants")
             if not 1 <= count <= MOST_VARIANTS:
                 raise OptionsError(f"There may be 1 to {MOST_VARIANTS} variants; got {count}.")
@@ -208,14 +209,16 @@ class TryOn:
     def recall(self, shown: Any, request: gr.Request) -> tuple[Any, ...]:
         """What belongs to a result that the browser has brought back: settings, link, and the values it was made with.
 
-        The values (seed, steps, guidance, sampler, preset) stay where the page's address has brought others.
+        The values (seed, size, steps, guidance, sampler, preset) stay where the page's address has brought others.
         """
         with shown_to_visitor():
             if shown is None:
-                return tuple(gr.skip() for _ in range(7))
+                return tuple(gr.skip() for _ in range(8))
             settings = Shown.of(shown).current
             options = settings.options
-            values = (options.seed, options.steps, options.guidance_scale, options.sampler, preset_of(options))
+            size = gr.skip() if options.size is None else words.size(options.size)
+            shown_values = (options.steps, options.guidance_scale, options.sampler, preset_of(options))
+            values = (options.seed, size, *shown_values)
             if TryOnSettings.from_query(dict(request.query_params)) is not None:
                 values = tuple(gr.skip() for _ in values)
             return self._file(settings), words.link(settings), *values
@@ -228,16 +231,18 @@ class TryOn:
         path = save_bytes_to_cache(settings.to_json(), SETTINGS_FILE, self.cache)
         return gr.update(value=str(path), interactive=True)
 
-    def estimate(self, speed: str, model: str, device: str, steps: float, guidance_scale: float) -> str:
+    def estimate(
+        self, speed: str, model: str, device: str, size: str | None, steps: float, guidance_scale: float
+    ) -> str:
         """How long a picture takes with these settings; said on the page before anything runs."""
         with shown_to_visitor():
-            options = options_of(speed, steps, guidance_scale, None, None)
+            options = options_of(speed, steps, guidance_scale, None, None, size)
             return words.estimate(self.speed.estimate(model, device, options))
 
-    def choose_speed(self, speed: str, model: str, device: str) -> tuple[int, float, str, str]:
+    def choose_speed(self, speed: str, model: str, device: str, size: str | None) -> tuple[int, float, str, str]:
         """A preset's steps, guidance and sampler in their places, and how long a picture takes with it."""
         with shown_to_visitor():
-            options = options_of(speed, None, None, None, None)
+            options = options_of(speed, None, None, None, None, size)
             said = words.estimate(self.speed.estimate(model, device, options))
             return options.steps, options.guidance_scale, options.sampler, said
 

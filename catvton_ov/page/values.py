@@ -12,7 +12,7 @@ from typing import Any
 import gradio as gr
 
 from catvton_ov.errors import ImageError, OptionsError, RefusedError, TryOnError
-from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
+from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep, size_of
 from catvton_ov.page import words
 from catvton_ov.page.caller import is_awaited
 from catvton_ov.presets import preset
@@ -46,14 +46,20 @@ def chosen(paths: Sequence[Path], event: gr.SelectData) -> Path:
 
 
 def options_of(
-    preset_name: str | None, steps: float | None, guidance_scale: float | None, sampler: str | None, seed: float | None
+    preset_name: str | None,
+    steps: float | None,
+    guidance_scale: float | None,
+    sampler: str | None,
+    seed: float | None,
+    size: str | None = None,
 ) -> TryOnOptions:
-    """A preset's options, or the plain ones without a preset, with what else is given."""
+    """A preset's options, or the plain ones without a preset, with what else is given; `size` as "384x512"."""
     given_values = {
         "steps": None if steps is None else whole(steps, "steps"),
         "guidance_scale": None if guidance_scale is None else number(guidance_scale, "guidance_scale"),
         "sampler": sampler or None,
         "seed": None if seed is None else whole(seed, "seed"),
+        "size": size_of(size) if size else None,
     }
     if preset_name:
         return preset(preset_name, **given_values)

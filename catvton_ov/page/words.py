@@ -35,6 +35,7 @@ GUIDANCE_HINT = "Guidance scale: CatVTON's authors advise 2.5 to 3.5; up to 1 ru
 SAMPLER_HINT = "ddim is the paper's; dpmpp_2m is made for few steps"
 SPEED = (("Fast", "fast"), ("Balanced", "balanced"), ("Reference", "reference"))
 SPEED_HINT = "Reference is the paper's recipe and takes longest; it sets the steps, guidance and sampler below"
+SIZE_HINT = "Of the picture the model makes, in pixels: larger is finer, and takes longer by more than its area"
 SHOWS_PACE = "The first picture shows how quick this machine is."
 SEED_HINT = "The same seed and settings give the same picture"
 UNUSED_LINK = "The settings in this link were not used"
@@ -124,6 +125,11 @@ def found(maps: LabelMaps) -> str:
     else:
         text = "What is red will be repainted. Paint to add, erase to remove."
     return f'<div class="status" role="status"><span>{text}</span></div>'
+
+
+def size(of: tuple[int, int]) -> str:
+    """(width, height) as people write it, and as `size_of` reads it."""
+    return f"{of[0]}x{of[1]}"
 
 
 def duration(seconds: float) -> str:
