@@ -59,13 +59,15 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         opening = [notice, person.examples, garment.examples, editor, example, garment.picture, category, licence]
         opening += [result.size, *parsing]
         opened = page.load(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
-        model.change(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
         chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
         # What decides the time.
         timed = [result.speed, model, advanced.device, result.size, advanced.steps, advanced.guidance]
         told = [category, *chosen, result.speed, result.size, *person.percents]  # what settings hold
+        timing = {"fn": trying.estimate, "inputs": timed, "outputs": result.estimate, **QUIET}
+        changed = model.change(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
+        changed.then(**timing)
         linked = opened.then(handlers.open_link, model, told, **QUIET)
-        result.load.upload(handlers.open_settings, [result.load, model], told, **QUIET)
+        result.load.upload(handlers.open_settings, [result.load, model], told, **QUIET).then(**timing)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
         person.examples.select(handlers.pick_person, model, [editor, example], **QUIET).then(
             handlers.show_person, [model, category, example], editor, **QUIET
@@ -97,10 +99,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         result.speed.input(trying.choose_speed, timed[:4], chosen_speed, **QUIET)
         gr.on(
             [advanced.steps.release, advanced.guidance.release, advanced.device.input, result.size.input],
-            trying.estimate,
-            timed,
-            result.estimate,
-            **QUIET,
+            **timing,
         )
         wanted = [garment.picture, garment.worn, result.count, result.speed, result.size]
         views = [result.picture, result.before_after, result.together, result.variants]
@@ -117,6 +116,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
                 shown,
                 editor,
                 parsed,
+                person.which,
             ],
             show_progress="minimal",  # the place in the queue, and how long it may take
             show_progress_on=result.status,
@@ -140,8 +140,8 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         picked.then(None, kept, None, js="keepResults", **QUIET)
         brought = linked.then(None, None, [result.picture, *kept, result.status], js="keptResults", **QUIET)
         used = [result.settings, result.link, advanced.seed, *timed[3:], advanced.sampler, result.speed]
-        recalled = brought.then(trying.recall, shown, used, **QUIET)
-        recalled.then(trying.estimate, timed, result.estimate, **QUIET)
+        recalled = brought.then(trying.recall, [shown, model], used, **QUIET)
+        recalled.then(**timing)
         _endpoints(Endpoints(engine, bounds, how.corner_mark), trying)
     return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 

@@ -166,14 +166,20 @@ def run_mask(args: argparse.Namespace) -> int:
             _check_png(path, option)
     photo = as_rgb(open_picture(args.person, "photo of the person"), "photo of the person")
     maps = _parse(photo, args.model, args.device)
-    if maps.persons != 1:
-        print(f"{maps.persons} persons were found; check the mask.", file=sys.stderr)
+    _tell_persons(maps)
     mask = auto_mask(maps, args.category, adjustment)
     _write(mask, args.out)
     if args.labels is not None:
         _write(picture_of_labels(maps), args.labels)
     print(args.out)
     return 0
+
+
+def _tell_persons(maps: LabelMaps) -> None:
+    if maps.persons == 0:
+        print("No body was recognised; the mask follows the clothes alone. Check it.", file=sys.stderr)
+    elif maps.persons > 1:
+        print(f"{maps.persons} persons were found; the mask is for the largest.", file=sys.stderr)
 
 
 def _parse(photo: Image.Image, model: str, device: str) -> LabelMaps:
@@ -202,9 +208,11 @@ def run_try_on(args: argparse.Namespace) -> int:
         mask = open_picture(args.mask, "mask")
     else:
         person = as_rgb(person, "photo of the person")
-        mask = auto_mask(_parse(person, args.model, args.device), category, adjustment)
+        maps = _parse(person, args.model, args.device)
+        _tell_persons(maps)
+        mask = auto_mask(maps, category, adjustment)
     pipeline = TryOnPipeline.load(args.model, args.device, threads=args.threads, cache_dir=args.cache_dir)
-    if settings is None and options.size is None:
+    if options.size is None and (settings is None or args.preset is not None):
         options = replace(options, size=default_size(pipeline.bundle.manifest.sizes, args.device))
     print(f"{pipeline.bundle.manifest.name}: {pipeline.bundle.manifest.notice}", file=sys.stderr)
     with tqdm(total=options.steps, unit="step", desc="Trying on") as bar:

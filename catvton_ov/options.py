@@ -52,9 +52,9 @@ class TryOnOptions:
 
 def size_of(text: str) -> tuple[int, int]:
     """(width, height) of "384x512"; raises OptionsError for anything else."""
-    match = re.fullmatch(r"\s*([0-9]{1,5})\s*[xX×]\s*([0-9]{1,5})\s*", text)
+    match = re.fullmatch(r"\s*([0-9]{1,5})\s*[xX×]\s*([0-9]{1,5})\s*", text) if isinstance(text, str) else None
     if match is None:
-        raise OptionsError(f"A size is WIDTHxHEIGHT in pixels, such as 384x512; got {text[:40]!r}.")
+        raise OptionsError(f"A size is WIDTHxHEIGHT in pixels, such as 384x512; got {str(text)[:40]!r}.")
     return int(match[1]), int(match[2])
 
 

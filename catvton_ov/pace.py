@@ -13,10 +13,7 @@ from catvton_ov.memory import Memory
 from catvton_ov.options import TryOnOptions
 from catvton_ov.shortcuts import Pass, plan_passes
 
-# Of a full pass, until this machine has shown its own.
-SHALLOW = 0.15  # a shallow one; 0.1 to 0.2 was measured
-AFTER = 0.6  # what follows the last step
-
+SHALLOW = 0.15  # of a full pass, until this machine has shown its own; 0.1 to 0.2 was measured
 BEFORE_STAGES = ("prepare", "encode")  # of TryOnResult.seconds
 AFTER_STAGES = ("decode", "paste")
 
@@ -62,6 +59,15 @@ def pace_key(manifest: Manifest, size: Size, device: str, options: TryOnOptions)
     return f"{weights} {size[0]}x{size[1]} {device} {cores()} {options.shortcuts.keys}"
 
 
+def decoding_share(size: Size) -> float:
+    """How long a decoding takes of a full pass, until this machine has shown it.
+
+    Decoding grows with the pixels, a pass with their square too, for attention. Fitted to the published network's size
+    (docs/performance.md): 1.3 at 384x512, 0.8 at 576x768, 0.55 at 768x1024.
+    """
+    return 28 / (11 + 52 * size[0] * size[1] / 1e6)
+
+
 @dataclass
 class Clock:
     """Says, step after step of one picture, how long the rest will take.
@@ -71,6 +77,7 @@ class Clock:
 
     options: TryOnOptions
     known: Pace | None = None  # what the machine has shown before
+    size: Size = (384, 512)  # (width, height) the model works at
     _full: list[float] = field(default_factory=list)
     _shallow: list[float] = field(default_factory=list)
     _done: int = 0
@@ -93,7 +100,7 @@ class Clock:
             self._full.append((seconds - shallow * self._shallow_pass()) / full)
         else:
             self._shallow.append(seconds / shallow)
-        after = self.known.after if self.known else AFTER * self._full_pass()
+        after = self.known.after if self.known else decoding_share(self.size) * self._full_pass()
         return Pace(self._full_pass(), self._shallow_pass(), 0.0, after).steps(self.plan[self._done :]) + after
 
     def pace(self, seconds: Mapping[str, float]) -> Pace:

@@ -23,6 +23,7 @@ from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import editor_value, photo_and_paint
 from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
+from catvton_ov.page.handlers import Handlers
 from catvton_ov.page.masks import Parsed, Wish, parse, put_mask, readjusted
 from catvton_ov.page.tryon import TryOn
 from catvton_ov.runtime import Runtime, RuntimeOptions
@@ -82,6 +83,32 @@ def test_a_photo_is_parsed_once_and_another_one_anew(engine: Engine, photo: Imag
     assert parse(other, parser, parsed).digest != parsed.digest
     with pytest.raises(MaskError, match="brings no parsers"):
         parse(other, None, parsed)
+
+
+def test_of_two_persons_the_second_is_masked_when_chosen_and_the_choice_ends_with_the_photo(
+    engine: Engine, photo: Image.Image
+) -> None:
+    handlers = Handlers(engine)
+    both = Image.new("RGB", (2 * photo.width, photo.height))
+    both.paste(photo, (0, 0))
+    both.paste(open_picture(EXAMPLES / "person" / "Ben.png").resize(photo.size), (photo.width, 0))
+    places, parsed, which = [], None, 0
+    for which in (0, 1):
+        *_, answer = handlers.press_auto_mask(
+            editor_value(both, None), parsed, which, "upper", False, "paper_doll", "CPU", *PLAIN
+        )
+        _, value, parsed, choice, status = answer
+        assert (choice["visible"], choice["value"], len(choice["choices"])) == (True, which, 2)
+        assert "2 persons were found" in status
+        places.append(painted(value).any(axis=0))
+    left = [float(place[: photo.width].sum() / place.sum()) for place in places]
+    assert max(left) > 0.9
+    assert min(left) < 0.1
+    *_, answer = handlers.press_auto_mask(
+        editor_value(photo, None), parsed, which, "upper", False, "paper_doll", "CPU", *PLAIN
+    )
+    assert (answer[3]["visible"], answer[3]["value"]) == (False, 0)
+    assert parse(photo, None, answer[2], which) is answer[2]  # the choice that is left over counts no more
 
 
 def test_what_the_visitor_paints_and_erases_outlives_a_change_of_the_mask(photo: Image.Image, parsed: Parsed) -> None:

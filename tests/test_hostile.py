@@ -132,7 +132,7 @@ WRONG_VALUES: dict[str, tuple[Any, ...]] = {
     "sampler": ("euler", 3, ["ddim"], "d" * 100_000),
     "seed": (-1, 2**32, 2**200, 0.5, math.nan, "seven", False, [7]),
     "preset": ("quick", 3, ["fast"], "f" * 100_000),
-    "size": ("large", "8x8x8", "1x1", "99999x99999", 192, [192, 256], "9" * 100_000),
+    "size": ("large", "8x8x8", "1x1", "64x64", "2048x2048", 192, [192, 256], "9" * 100_000),
 }
 
 

@@ -247,7 +247,7 @@ def test_of_a_models_sizes_the_one_for_this_machine_is_chosen_and_another_may_be
     usual = words.size(default_size(sizes, "CPU"))
     other = next(words.size(size) for size in sizes if words.size(size) != usual)
     with served_page(tmp_path, "--model", str(bundle)) as url:
-        assert words.size(Client(url, verbose=False).predict(api_name="/presets")["default_size"]) == usual
+        assert Client(url, verbose=False).predict(api_name="/presets")["default_size"] == usual
         page = browser.new_page(viewport={"width": 1280, "height": 1400})
         page.set_default_timeout(SLOW)
         page.goto(url)

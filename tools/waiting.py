@@ -99,7 +99,7 @@ def picture(model: str, size: tuple[int, int], name: str, times: int) -> None:
 
 
 def _one(pipeline, pictures, options, known: Pace | None) -> Pace:  # type: ignore[no-untyped-def]
-    clock, begun, said = Clock(options, known), time.perf_counter(), []
+    clock, begun, said = Clock(options, known, options.size), time.perf_counter(), []
     if (guess := clock.before()) is not None:
         print(f"said before: {guess:.1f} s")
     for item in pipeline.steps(*pictures, options):

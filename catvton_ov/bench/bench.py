@@ -92,7 +92,7 @@ def run_bench(bundles: Mapping[str, str], options: BenchOptions, say: Callable[[
                 except DeviceError as error:
                     faults[recipe] = str(error)
         shares = {recipe: _operations(turns[recipe]) for recipe in turns if options.operations and recipe not in faults}
-        against = next((name for name in ("notebook", "notebook-fp16") if found.get(name)), None)
+        against = next((name for name in ("notebook", "notebook-fp16") if found.get(name) and name not in faults), None)
         for recipe in turns:
             if recipe in faults:
                 rows.append(Row(recipe, size, error=faults[recipe]))

@@ -26,7 +26,7 @@ class Parser(Protocol):
         """The label maps of an upright photo of any size, each of that size.
 
         Args:
-            person: whose body: the largest is 0, the next 1; parsers that know one person only ignore it.
+            person: whose body: the largest is 0, the next 1.
         """
 
     def release(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from PIL import Image
 
 from catvton_ov.errors import MaskError, OptionsError
@@ -15,8 +13,8 @@ from catvton_ov.options import MaskAdjustment, TryOnResult
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import NO_PARSER
+from catvton_ov.page.sizes import fitting
 from catvton_ov.page.values import given, number, options_of, shown_to_visitor, within
-from catvton_ov.presets import default_size
 
 
 class Endpoints:
@@ -45,14 +43,15 @@ class Endpoints:
         Args:
             person: photo of the person.
             garment: photo of the garment.
-            mask: white where the person is repainted, of the person photo's size; none asks for the auto-mask.
+            mask: white where the person is repainted, of the person photo's size; none asks for the auto-mask
+                of the largest person.
             category: "upper", "lower", "overall", "inner" or "outer": what the auto-mask is for.
             steps: denoising steps; none takes the preset's.
             guidance_scale: how closely to follow the garment; none takes the preset's.
             sampler: "ddim" or "dpmpp_2m"; none takes the preset's.
             seed: 0 to 4294967295; none draws one.
             preset: "fast", "balanced" or "reference"; none takes 20 steps of DDIM with nothing left out.
-            size: the model works at, as "384x512"; none takes what `/presets` calls the default.
+            size: of the model's, as "384x512"; none takes what `/presets` calls the default.
         """
         with shown_to_visitor():
             _check_category(category)
@@ -64,8 +63,7 @@ class Endpoints:
                 photo = as_rgb(photo, "photo of the person")
                 painted = self._auto_mask(photo, category)
             pipeline = self.engine.pipeline(self.engine.sources[0], self.engine.device)
-            if options.size is None:
-                options = replace(options, size=default_size(pipeline.bundle.manifest.sizes, self.engine.device))
+            options = fitting(options, pipeline.bundle.manifest, self.engine.device)
             *_, result = within(self.bounds.job_seconds, pipeline.steps(photo, flat, painted, options))
             assert isinstance(result, TryOnResult)
             picture = self.engine.screened(result.picture, as_mask(painted, result.picture.size))

@@ -4,30 +4,30 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from dataclasses import astuple
+from dataclasses import astuple, fields
 from pathlib import Path
 from typing import Any
 
 import gradio as gr
 from PIL import Image
 
-from catvton_ov.bundle import Bundle
 from catvton_ov.errors import TryOnError
-from catvton_ov.images import Size
 from catvton_ov.masking.parsers import has_parser
 from catvton_ov.masking.show import picture_of_labels
-from catvton_ov.options import GARMENT_CATEGORIES
+from catvton_ov.options import GARMENT_CATEGORIES, MaskAdjustment
 from catvton_ov.page import words
 from catvton_ov.page.editor import EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.examples import Examples
-from catvton_ov.page.masks import Parsed, Wish, parse, put_mask, readjusted
+from catvton_ov.page.masks import Parsed, Wish, parse, persons_of, put_mask, readjusted
+from catvton_ov.page.sizes import offered, shown
 from catvton_ov.page.speed import preset_of
 from catvton_ov.page.values import chosen, shown_to_visitor
 from catvton_ov.presets import default_size
 from catvton_ov.settings import TryOnSettings
 
 log = logging.getLogger(__name__)
+SETTINGS_PLACES = 8 + len(fields(MaskAdjustment))  # values of `show_settings`
 CATEGORIES = ("upper", "lower", "overall")  # those that examples and the page's first choice know
 
 
@@ -66,14 +66,14 @@ class Handlers:
             garment,
             gr.update(choices=_choices(CATEGORIES), value=category),
             words.licence(bundle),
-            self._sizes(bundle),
+            self._sizes(model),
             *(gr.update(visible=has_parser(bundle)) for _ in range(3)),
         )
 
     def show_categories(self, rare: bool, category: str) -> Any:
         """All five garment categories, or the three that most people need."""
-        offered = GARMENT_CATEGORIES if rare else CATEGORIES
-        return gr.update(choices=_choices(offered), value=category if category in offered else offered[0])
+        kinds = GARMENT_CATEGORIES if rare else CATEGORIES
+        return gr.update(choices=_choices(kinds), value=category if category in kinds else kinds[0])
 
     def pick_person(self, model: str, event: gr.SelectData) -> tuple[None, str]:
         """An emptied editor and the name of the example person to put into it next."""
@@ -145,7 +145,7 @@ class Handlers:
             yield gr.skip(), gr.skip(), gr.skip(), gr.skip(), words.progress(words.PARSING, 0)
             parsed = parse(photo, self.engine.parser(model, device), parsed, which)
             value, parsed = put_mask(editor, parsed, wish)
-            yield None, value, parsed, _persons(parsed), words.found(parsed.maps)
+            yield None, value, parsed, persons_of(parsed), words.found(parsed.maps)
 
     def put_pending(self, pending: EditorValue) -> tuple[EditorValue, None]:
         return pending, None
@@ -170,7 +170,7 @@ class Handlers:
             gr.Warning(f"{words.UNUSED_LINK}. {words.sentence(error)}")
             settings = None
         if settings is None:
-            return tuple(gr.skip() for _ in self.show_settings(TryOnSettings(), model))
+            return tuple(gr.skip() for _ in range(SETTINGS_PLACES))
         return self.show_settings(settings, model)
 
     def open_settings(self, content: bytes, model: str) -> tuple[Any, ...]:
@@ -181,47 +181,30 @@ class Handlers:
     def show_settings(self, settings: TryOnSettings, model: str) -> tuple[Any, ...]:
         """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, mask."""
         options = settings.options
-        offered = CATEGORIES if settings.category in CATEGORIES else GARMENT_CATEGORIES
+        kinds = CATEGORIES if settings.category in CATEGORIES else GARMENT_CATEGORIES
         return (
-            gr.update(choices=_choices(offered), value=settings.category),
+            gr.update(choices=_choices(kinds), value=settings.category),
             options.steps,
             options.guidance_scale,
             options.sampler,
             options.seed if options.seed is not None else gr.skip(),
             options.seed is None,
             preset_of(options),
-            self._size(options.size, model),
+            shown(options.size, offered(self.engine, model), self.engine.device),
             *astuple(settings.adjustment),
         )
 
-    def _sizes(self, bundle: Bundle) -> Any:
-        """The sizes a model is for, of which this machine's own is chosen; not shown where there is but one."""
-        sizes = bundle.manifest.sizes
-        if len(sizes) == 1:
+    def _sizes(self, model: str) -> Any:
+        """The sizes a model works at, of which this machine's own is chosen; not shown where there is but one."""
+        sizes = offered(self.engine, model)
+        if not sizes:
             return gr.update(choices=[], value=None, visible=False)
         best = default_size(sizes, self.engine.device)
         return gr.update(choices=[words.size(size) for size in sorted(sizes)], value=words.size(best), visible=True)
 
-    def _size(self, size: Size | None, model: str) -> str | None:
-        """A size that settings name, as the page shows it; without one they mean the model's first."""
-        if size is not None:
-            return words.size(size)
-        try:
-            sizes = self.engine.bundle(model).manifest.sizes
-        except TryOnError:  # which the page shows already
-            return None
-        return words.size(sizes[0]) if len(sizes) > 1 else None
-
 
 def _choices(categories: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(words.CATEGORY[name], name) for name in categories]
-
-
-def _persons(parsed: Parsed) -> Any:
-    """The choice of whose clothes are masked; not shown where there is none."""
-    count = parsed.maps.persons
-    choices = [(words.PERSON[min(number, len(words.PERSON) - 1)].format(number + 1), number) for number in range(count)]
-    return gr.update(choices=choices or [(words.PERSON[0], 0)], value=parsed.person, visible=count > 1)
 
 
 def _gallery(paths: list[Path]) -> Any:

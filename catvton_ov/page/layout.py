@@ -182,9 +182,7 @@ def result_column(device: str) -> Result:
         speed = gr.Radio(
             list(words.SPEED), value=default_preset(device), label="Speed", info=words.SPEED_HINT, elem_id="speed"
         )
-        size = gr.Dropdown(
-            [], value=None, label="Size", info=words.SIZE_HINT, allow_custom_value=True, elem_id="size", visible=False
-        )
+        size = gr.Dropdown([], value=None, label="Size", info=words.SIZE_HINT, elem_id="size", visible=False)
         estimate = gr.HTML(elem_id="estimate")
         gr.Markdown(words.CONSENT, elem_classes="caption")
         gr.HTML(words.PHOTO_NOTE, elem_id="photo-note")

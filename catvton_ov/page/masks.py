@@ -19,6 +19,7 @@ from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import Parser
 from catvton_ov.masking.worn import worn_garment
 from catvton_ov.options import MaskAdjustment
+from catvton_ov.page import words
 from catvton_ov.page.editor import EditorValue, editor_value, photo_and_paint
 
 Area = npt.NDArray[np.bool_]
@@ -63,14 +64,14 @@ def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None, pers
     """The label maps of a photo, from memory if they are of this photo and person.
 
     Args:
-        person: whose, the largest is 0; counts only where the photo is known already, since persons are not numbered
-            before they were found.
+        person: whose, the largest is 0; counts only where the photo is known already and has so many, since persons
+            are not numbered before they were found.
 
     Raises:
         MaskError: there is no parser. ImageError, BundleDamagedError, DeviceError: see Parser.
     """
     known = parsed is not None and parsed.of(photo)
-    person = person if known else 0
+    person = person if parsed is not None and known and person < parsed.maps.persons else 0
     if parsed is not None and known and parsed.person == person:
         return parsed
     if parser is None:
@@ -102,6 +103,13 @@ def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) ->
     if not photo_and_paint(editor)[1].any():
         return gr.skip(), gr.skip()
     return put_mask(editor, parsed, wish)
+
+
+def persons_of(parsed: Parsed) -> Any:
+    """The choice of whose clothes are masked; not shown where there is none."""
+    count = parsed.maps.persons
+    choices = [(words.PERSON[min(number, len(words.PERSON) - 1)].format(number + 1), number) for number in range(count)]
+    return gr.update(choices=choices or [(words.PERSON[0], 0)], value=parsed.person, visible=count > 1)
 
 
 def was_corrected(photo: Image.Image, painted: Area, parsed: Parsed | None) -> bool:

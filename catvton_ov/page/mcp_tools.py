@@ -87,7 +87,7 @@ async def try_on(
     guidance_scale: Annotated[float | None, Field(description="how closely to follow the garment, 0 to 20")] = None,
     sampler: Annotated[SamplerName | None, Field(description="instead of the preset's")] = None,
     seed: Annotated[int | None, Field(description="0 to 4294967295; left out, one is drawn and told")] = None,
-    size: Annotated[str | None, Field(description="the model works at, as 384x512; see the tool presets")] = None,
+    size: Annotated[str | None, Field(description="one of those that the tool presets names, as 384x512")] = None,
 ) -> Content:
     """Put a garment on a person: the picture (PNG), and as JSON its seed, the seconds it took and its path.
 

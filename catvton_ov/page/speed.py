@@ -7,8 +7,10 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from catvton_ov.errors import TryOnError
+from catvton_ov.images import Size
 from catvton_ov.options import Preview, TryOnOptions, TryOnResult
 from catvton_ov.pace import Clock, Paces, pace_key
+from catvton_ov.page import words
 from catvton_ov.page.engine import Engine
 from catvton_ov.presets import PRESETS, PresetName, default_preset, default_size
 
@@ -22,11 +24,12 @@ class Speed:
     def __init__(self, engine: Engine, paces: Paces | None = None) -> None:
         self.engine = engine
         self.paces = paces or Paces()
-        self._warm: set[str] = set()  # kinds of pictures that were made in this process
+        self._warm: str | None = None  # the kind of picture that the model in memory is compiled for
 
     def clock(self, model: str, device: str, options: TryOnOptions) -> Clock:
         """For one picture of a model; raises BundleError if that cannot be opened."""
-        return Clock(options, self.paces.get(self._key(model, device, options)))
+        size = self._size(model, device, options)
+        return Clock(options, self.paces.get(self._key(model, device, options)), size)
 
     def estimate(self, model: str, device: str, options: TryOnOptions) -> float | None:
         """Seconds of a picture; None where this machine has shown nothing yet, or the model is not open."""
@@ -38,11 +41,11 @@ class Speed:
             return None
 
     def learn(self, model: str, device: str, clock: Clock, result: TryOnResult) -> None:
-        """Remember what a picture has shown; of the first one here, which compiles the model, the steps alone."""
+        """Remember what a picture has shown; of one that compiled the model the steps alone, once more is known."""
         key, pace = self._key(model, device, clock.options), clock.pace(result.seconds)
-        if key not in self._warm and clock.known is not None:
+        if key != self._warm and clock.known is not None:
             pace = replace(pace, before=clock.known.before, after=clock.known.after)
-        self._warm.add(key)
+        self._warm = key
         self.paces.put(key, pace)
 
     def presets(self) -> dict[str, Any]:
@@ -56,15 +59,24 @@ class Speed:
         except TryOnError:
             sizes = ()
         size = default_size(sizes, device) if sizes else None
+        named = [words.size(each) for each in sizes]
         found = {
             name: {"options": asdict(options), "seconds": self.estimate(model, device, replace(options, size=size))}
             for name, options in PRESETS.items()
         }
-        return {"default": default_preset(device), "presets": found, "default_size": size, "sizes": sizes}
+        return {
+            "default": default_preset(device),
+            "presets": found,
+            "default_size": size and words.size(size),
+            "sizes": named,
+        }
 
     def _key(self, model: str, device: str, options: TryOnOptions) -> str:
         manifest = self.engine.bundle(model).manifest
-        return pace_key(manifest, options.size or manifest.sizes[0], device, options)
+        return pace_key(manifest, self._size(model, device, options), device, options)
+
+    def _size(self, model: str, device: str, options: TryOnOptions) -> Size:
+        return options.size or default_size(self.engine.bundle(model).manifest.sizes, device)
 
 
 def previews(clock: Clock) -> tuple[int, Preview]:

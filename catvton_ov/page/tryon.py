@@ -22,8 +22,10 @@ from catvton_ov.page import words
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import PAINT, EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
-from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, put_mask, was_corrected
+from catvton_ov.page.masks import Parsed, Wish, cut_out, parse, persons_of, put_mask, was_corrected
 from catvton_ov.page.shown import Shown
+from catvton_ov.page.sizes import fitting, offered
+from catvton_ov.page.sizes import shown as shown_size
 from catvton_ov.page.speed import Speed, preset_of, previews
 from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
 from catvton_ov.pipeline import Array, Encode, TryOnPipeline
@@ -48,6 +50,7 @@ class Update(NamedTuple):
     shown: Any  # what the results that are shown were made with: the value of a Shown
     editor: Any  # the person's photo, with an auto-mask
     parsed: Any  # what the session knows of the photo
+    which: Any  # of the persons on it
 
     @classmethod
     def of(cls, status: str, **changes: Any) -> Update:
@@ -102,12 +105,13 @@ class TryOn:
             yield Update.of(words.progress("Preparing the model", 0))
             for download in self.engine.watch(model):
                 yield Update.of(words.progress(*words.fetched(download)))
+            options = fitting(options, self.engine.bundle(model).manifest, device)
             pipeline, parser = self.engine.pipeline(model, device), self.engine.parser(model, device)
             if not painted.any():
                 yield Update.of(words.progress(words.PARSING, 0))
                 parsed = parse(person, parser, parsed, which)
                 value, parsed = put_mask(editor, parsed, wish)
-                yield Update.of(words.found(parsed.maps), editor=value, parsed=parsed)
+                yield Update.of(words.found(parsed.maps), editor=value, parsed=parsed, which=persons_of(parsed))
                 _, painted = photo_and_paint(value)
             if worn:
                 flat = cut_out(flat, parser, category)
@@ -206,7 +210,7 @@ class TryOn:
             used = settings.options.seed, self._file(settings), words.link(settings)
             return result, before, *used, picked.value()
 
-    def recall(self, shown: Any, request: gr.Request) -> tuple[Any, ...]:
+    def recall(self, shown: Any, model: str, request: gr.Request) -> tuple[Any, ...]:
         """What belongs to a result that the browser has brought back: settings, link, and the values it was made with.
 
         The values (seed, size, steps, guidance, sampler, preset) stay where the page's address has brought others.
@@ -216,7 +220,7 @@ class TryOn:
                 return tuple(gr.skip() for _ in range(8))
             settings = Shown.of(shown).current
             options = settings.options
-            size = gr.skip() if options.size is None else words.size(options.size)
+            size = shown_size(options.size, offered(self.engine, model), self.engine.device)
             shown_values = (options.steps, options.guidance_scale, options.sampler, preset_of(options))
             values = (options.seed, size, *shown_values)
             if TryOnSettings.from_query(dict(request.query_params)) is not None:

@@ -82,7 +82,7 @@ def within(seconds: float, steps: Iterator[TryOnStep | TryOnResult]) -> Iterator
         if time.monotonic() > end and isinstance(item, TryOnStep):
             raise OptionsError(
                 f"This try-on was stopped after {seconds / 60:.0f} minutes, the most that this page gives to one: "
-                "choose fewer steps."
+                "choose fewer steps, or a smaller size."
             )
 
 

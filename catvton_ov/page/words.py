@@ -36,6 +36,7 @@ SAMPLER_HINT = "ddim is the paper's; dpmpp_2m is made for few steps"
 SPEED = (("Fast", "fast"), ("Balanced", "balanced"), ("Reference", "reference"))
 SPEED_HINT = "Reference is the paper's recipe and takes longest; it sets the steps, guidance and sampler below"
 SIZE_HINT = "Of the picture the model makes, in pixels: larger is finer, and takes longer by more than its area"
+UNUSED_SIZE = "The model that is chosen does not work at"
 SHOWS_PACE = "The first picture shows how quick this machine is."
 SEED_HINT = "The same seed and settings give the same picture"
 UNUSED_LINK = "The settings in this link were not used"
