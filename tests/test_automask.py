@@ -69,9 +69,8 @@ def test_the_bundled_parser_masks_the_examples_much_as_their_true_labels_do(engi
         person = open_picture(EXAMPLES / "person" / f"{name}.png")
         value, _ = put_mask(editor_value(person, None), parse(person, parser, None), wish(category))
         found.setdefault(category, []).append(iou(painted(value), np.asarray(open_picture(path).convert("L")) >= 128))
-    # The aim is 0.95 for each category; see tools/paper_doll/README.md for what the parser reaches so far.
     means = {category: float(np.mean(values)) for category, values in found.items()}
-    assert {category: value for category, value in means.items() if value < 0.9} == {}
+    assert {category: value for category, value in means.items() if value < 0.92} == {}
     assert means["overall"] > 0.97
 
 

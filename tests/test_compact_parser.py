@@ -16,15 +16,16 @@ from catvton_ov.masking.compact import CLOTHES_CLASSES, DENSEPOSE_CLASSES, SIZE,
 from catvton_ov.runtime import Network, Runtime, RuntimeOptions
 from tools.paper_doll import figures
 from tools.paper_doll.data import scene_of
-from tools.paper_doll.evaluate_parser import EVALUATION_SEED, mask_ious
+from tools.paper_doll.evaluate_parser import BAR, EVALUATION_SEED, mask_ious
 from tools.paper_doll.examples import SIZE as EXAMPLE_SIZE
 from tools.paper_doll.export import export_parser
 from tools.paper_doll.parser import PaperDollParser
 from tools.paper_doll.weights import read
 
 WEIGHTS = Path(figures.__file__).with_name("weights")
-# What the committed weights must reach, in mean IoU. The aim is 0.95 for each, see tools/paper_doll/README.md.
-REACHED = {"upper": 0.94, "lower": 0.94, "overall": 0.98, "inner": 0.9, "outer": 0.9}
+# What the committed weights must reach, in mean IoU: the bar is 0.95 for each at EXAMPLE_SIZE; at the network's own
+# size open coats are just short of it, see tools/paper_doll/README.md.
+REACHED = {"upper": 0.97, "lower": 0.97, "overall": 0.98, "inner": 0.95, "outer": 0.93}
 SEEDS = range(EVALUATION_SEED, EVALUATION_SEED + 64)
 
 
@@ -60,8 +61,9 @@ def test_masks_of_unseen_figures_are_those_of_their_true_labels(parser: CompactP
 def test_masks_of_64_unseen_figures_are_those_of_their_true_labels(
     parser: CompactParser, size: tuple[int, int]
 ) -> None:
+    wanted = REACHED if size == SIZE else dict.fromkeys(CATEGORIES, BAR)
     ious = mask_ious(parser, SEEDS, size)
-    assert {category: values.mean() for category, values in ious.items() if values.mean() < REACHED[category]} == {}
+    assert {category: values.mean() for category, values in ious.items() if values.mean() < wanted[category]} == {}
 
 
 @pytest.mark.parametrize("size", [(384, 512), (97, 131), (301, 517), (500, 400), (801, 1067)])

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from catvton_ov.errors import ImageError
+from catvton_ov.errors import ImageError, OptionsError
 from catvton_ov.images import Frame, Size, as_rgb, to_array
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.runtime import Array, Network
@@ -36,6 +36,9 @@ CLOTHES_CLASSES = (
     (12, 5),  # skirt
 )
 PERSON_PIXELS = 64  # of a body, in the network's picture: with fewer there is nobody
+SOMEBODY = 0.3  # of the largest body's area: with less it is no other person
+MOST = 0.7  # of the picture: what covers more is no body, but a picture that shows nothing
+SMALL = 0.6  # of the picture's height: a body that is less high is looked at again, larger
 CLASSES = len(DENSEPOSE_CLASSES) + len(CLOTHES_CLASSES)
 
 _DENSEPOSE = np.array(DENSEPOSE_CLASSES, np.uint8)
@@ -54,13 +57,13 @@ class CompactParser:
 
         Args:
             picture: upright, of any size; an array is RGB, (H, W, 3) uint8.
-            person: ignored, as everybody in the picture is labelled.
+            person: whose labels: the largest is 0, the next 1.
 
         Returns:
-            Label maps (H, W) of the picture's size. `persons` is 1, however many there are, or 0 with all background.
+            Label maps (H, W) of the picture's size; all background where nobody is found.
 
         Raises:
-            ImageError: not such a picture, or one too small or too large.
+            ImageError: not such a picture, or one too small or too large. OptionsError: there is no such person.
             BundleDamagedError, DeviceError: see Network.
         """
         if isinstance(picture, np.ndarray):
@@ -69,18 +72,65 @@ class CompactParser:
             picture = Image.fromarray(picture)
         photo = as_rgb(picture, "picture of the person")
         frame = Frame.whole(photo.size, SIZE)
+        body, clothes = self._look(photo, frame)
+        found = bodies(_DENSEPOSE[body.argmax(axis=0)])
+        maps = np.zeros((3, *photo.size[::-1]), np.uint8)
+        if not found and person == 0:
+            return LabelMaps(maps[0], maps[1], maps[2], persons=0)
+        if not 0 <= person < len(found):
+            raise OptionsError(f"There is no person number {person}; {len(found)} were found, counted from 0.")
+        if len(found) > 1 or found[person].any(axis=1).sum() < SMALL * SIZE[1]:
+            area = Image.fromarray(found[person].astype(np.uint8) * np.uint8(255))
+            frame = Frame.around(area.resize(photo.size, Image.Resampling.NEAREST), SIZE)
+            body, clothes = self._look(photo, frame)
+        left, top, right, bottom = frame.seen
+        extent = right - left, bottom - top
+        shown = likeliest(clothes, extent)
+        maps[:, top:bottom, left:right] = _DENSEPOSE[likeliest(body, extent)], _LIP[shown], _ATR[shown]
+        if len(found) > 1:
+            theirs = _nearer_to_others(found, person).astype(np.uint8)
+            maps[:, cv2.resize(theirs, photo.size, interpolation=cv2.INTER_NEAREST) > 0] = 0
+        return LabelMaps(maps[0], maps[1], maps[2], persons=len(found))
+
+    def _look(self, photo: Image.Image, frame: Frame) -> list[Array]:
+        """The logits of body and of clothes where the photo lies in the network's picture, (C, h, w) each."""
         left, top, right, bottom = frame.place
         logits = self.network(picture=to_array(frame.cut(photo)))[0, :, top:bottom, left:right]
-        body, clothes = np.split(logits, [len(DENSEPOSE_CLASSES)])
-        if np.count_nonzero(body.argmax(axis=0)) < PERSON_PIXELS:
-            nothing = np.zeros(photo.size[::-1], np.uint8)
-            return LabelMaps(nothing, nothing, nothing, persons=0)
-        shown = likeliest(clothes, photo.size)
-        return LabelMaps(_DENSEPOSE[likeliest(body, photo.size)], _LIP[shown], _ATR[shown])
+        return np.split(logits, [len(DENSEPOSE_CLASSES)])
 
     def release(self) -> None:
         """Give the compiled network's memory back; the next call compiles again."""
         self.network.release()
+
+
+def bodies(densepose: npt.NDArray[np.uint8]) -> list[npt.NDArray[np.bool_]]:
+    """Everybody in DensePose labels (h, w), the largest first, each (h, w).
+
+    Parts of a body hang together or lie above each other; who stands beside is somebody else, unless it is small.
+    """
+    body = densepose > 0
+    if not PERSON_PIXELS <= np.count_nonzero(body) <= MOST * body.size:
+        return []
+    count, parts, stats, _ = cv2.connectedComponentsWithStats(cv2.dilate(body.astype(np.uint8), np.ones((3, 3))))
+    least = max(PERSON_PIXELS, SOMEBODY * stats[1:, cv2.CC_STAT_AREA].max())
+    numbers = [number for number in range(1, count) if stats[number, cv2.CC_STAT_AREA] >= least]
+    persons: list[npt.NDArray[np.bool_]] = []
+    for part in sorted((parts == number for number in numbers), key=np.count_nonzero, reverse=True):
+        columns = part.any(axis=0)
+        same = next((each for each in persons if (each.any(axis=0) & columns).sum() > 0.5 * columns.sum()), None)
+        if same is None:
+            persons.append(part)
+        else:
+            same |= part
+    if len(persons) < 2:
+        return [body]  # with its small parts
+    return sorted((each & body for each in persons), key=np.count_nonzero, reverse=True)
+
+
+def _nearer_to_others(found: list[npt.NDArray[np.bool_]], person: int) -> npt.NDArray[np.bool_]:
+    others = np.any([each for number, each in enumerate(found) if number != person], axis=0)
+    near, far = (cv2.distanceTransform((~each).astype(np.uint8), cv2.DIST_L2, 3) for each in (others, found[person]))
+    return np.asarray(near < far)
 
 
 def likeliest(logits: Array, size: Size) -> npt.NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from tools.paper_doll.data import UNSEEN, scene_of, to_tensor
 from tools.paper_doll.evaluate_parser import in_torch, mask_ious
 from tools.paper_doll.examples import SIZE as EXAMPLE_SIZE
 from tools.paper_doll.figures import draw
+from tools.paper_doll.muon import Muon
 from tools.paper_doll.parser import PaperDollParser, to_cells
 
 FIRST_SEED = 6_000_000
@@ -30,7 +31,7 @@ CLOTHES = np.full(20, 254, np.uint8)
 CLOTHES[[lip for lip, _ in CLOTHES_CLASSES]] = range(len(CLOTHES_CLASSES))
 
 # What a training picture is, and how often.
-KINDS = {"drawn": 0.6, "example": 0.1, "framed": 0.2, "garment": 0.05, "wall": 0.05}
+KINDS = {"drawn": 0.45, "example": 0.15, "framed": 0.2, "cut": 0.1, "garment": 0.05, "wall": 0.05}
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -50,11 +51,11 @@ def sample(seed: int) -> Sample:
     """A picture uint8 (256, 192, 3) and its classes uint8 (256, 192) of body and clothes; OUTSIDE where none count.
 
     Most are figures drawn at the network's size. Others come to it as photos do: drawn larger, as they are or
-    with more or less around them. A tenth shows a flat garment or just the wall.
+    with more or less around them, or cut at the frame. A tenth shows a flat garment or just the wall.
     """
     rng = np.random.default_rng((seed, 2))
     kind = rng.choice(list(KINDS), p=list(KINDS.values()))
-    figure = draw(scene_of(seed), EXAMPLE_SIZE if kind in ("example", "framed") else SIZE)
+    figure = draw(scene_of(seed), EXAMPLE_SIZE if kind in ("example", "framed", "cut") else SIZE)
     picture, body, clothes = figure.person, BODY[figure.densepose], CLOTHES[figure.lip]
     if kind == "garment":
         picture, body, clothes = figure.garment, np.zeros_like(body), np.zeros_like(clothes)
@@ -64,6 +65,9 @@ def sample(seed: int) -> Sample:
     elif kind == "framed":
         rows, columns = (_window(rng, length) for length in body.shape)
         picture, body, clothes = (each[rows][:, columns] for each in (picture, body, clothes))
+    elif kind == "cut":
+        rows, columns = (_part(rng, length) for length in body.shape)
+        picture, body, clothes = (each[rows, columns] for each in (picture, body, clothes))
     if rng.random() < 0.3:
         picture = _worn(rng, picture)
     return _fitted(picture, body, clothes)
@@ -74,6 +78,13 @@ def _window(rng: np.random.Generator, length: int) -> np.ndarray:
     extent = round(length * np.exp(rng.uniform(np.log(0.8), np.log(1.9))))
     start = round((length - extent) * rng.uniform(0.2, 0.8) + length * rng.uniform(-0.05, 0.05))
     return np.arange(start, start + extent).clip(0, length - 1)
+
+
+def _part(rng: np.random.Generator, length: int) -> slice:
+    """Half of `length` or more of it."""
+    extent = round(length * rng.uniform(0.5, 1))
+    start = int(rng.integers(0, length - extent + 1))
+    return slice(start, start + extent)
 
 
 def _worn(rng: np.random.Generator, picture: np.ndarray) -> np.ndarray:
@@ -106,6 +117,16 @@ def learning_rate(step: int, options: ParserTraining, started: int = 0) -> float
     return options.lr * min(1, (step - started + 1) / 60, (options.steps - step) / (0.6 * options.steps))
 
 
+def optimizers_of(model: PaperDollParser, options: ParserTraining) -> list[torch.optim.Optimizer]:
+    """Muon for the kernels and matrices inside; AdamW for the first and last layers, biases and norms."""
+    inside, outside = [], []
+    for name, parameter in model.named_parameters():
+        hidden = parameter.ndim >= 2 and not name.startswith(("stem", "heads"))
+        (inside if hidden else outside).append(parameter)
+    settings = {"lr": options.lr, "weight_decay": options.weight_decay}
+    return [Muon(inside, **settings), torch.optim.AdamW(outside, **settings)]
+
+
 def loss_of(model: PaperDollParser, samples: list[Sample]) -> torch.Tensor:
     """Mean cross-entropy of body, of clothes, and of which clothes there are."""
     pictures, *labels = (np.stack(column) for column in zip(*samples, strict=True))
@@ -135,11 +156,12 @@ def train_parser(out: Path, options: ParserTraining) -> None:
     path = out / "parser_training.pt"
     with checkpoint.seeded(options.seed):
         model = PaperDollParser().to(memory_format=torch.channels_last)
-    optimizer = torch.optim.AdamW(model.parameters(), lr=options.lr, weight_decay=options.weight_decay)
+    optimizers = optimizers_of(model, options)
     step = started = 0
     if state := checkpoint.load(path):
         model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
+        for optimizer, its in zip(optimizers, state.get("optimizers", ()), strict="optimizers" in state):
+            optimizer.load_state_dict(its)
         step, started = state["step"], state.get("started", 0)
     elif kept := checkpoint.load(out / "parser.pt"):
         model.load_state_dict(kept["model"])
@@ -147,18 +169,20 @@ def train_parser(out: Path, options: ParserTraining) -> None:
     checkpoint.say(f"parser: {sum(p.numel() for p in model.parameters()) / 1e6:.2f} M parameters, from step {step}")
 
     def save() -> None:
-        state = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+        state = {"model": model.state_dict(), "optimizers": [each.state_dict() for each in optimizers]}
         checkpoint.save(state | {"step": step, "started": started}, path)
 
     saved, since, losses = time.monotonic(), time.monotonic(), []
     while step < options.steps:
-        for group in optimizer.param_groups:
-            group["lr"] = learning_rate(step, options, started)
+        for optimizer in optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(step, options, started)
         first = FIRST_SEED + step * options.batch
         loss = loss_of(model, [sample(seed) for seed in range(first, first + options.batch)])
-        optimizer.zero_grad()
+        model.zero_grad()
         loss.backward()
-        optimizer.step()
+        for optimizer in optimizers:
+            optimizer.step()
         losses.append(loss.item())
         step += 1
         if step % 20 == 0:
