@@ -31,7 +31,7 @@ CLOTHES = np.full(20, 254, np.uint8)
 CLOTHES[[lip for lip, _ in CLOTHES_CLASSES]] = range(len(CLOTHES_CLASSES))
 
 # What a training picture is, and how often.
-KINDS = {"drawn": 0.45, "example": 0.15, "framed": 0.2, "cut": 0.1, "garment": 0.05, "wall": 0.05}
+KINDS = {"drawn": 0.4, "example": 0.15, "framed": 0.2, "cut": 0.1, "garment": 0.05, "wall": 0.05, "plain": 0.05}
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -51,7 +51,7 @@ def sample(seed: int) -> Sample:
     """A picture uint8 (256, 192, 3) and its classes uint8 (256, 192) of body and clothes; OUTSIDE where none count.
 
     Most are figures drawn at the network's size. Others come to it as photos do: drawn larger, as they are or
-    with more or less around them, or cut at the frame. A tenth shows a flat garment or just the wall.
+    with more or less around them, or cut at the frame. The rest shows a flat garment, just the wall, or nothing.
     """
     rng = np.random.default_rng((seed, 2))
     kind = rng.choice(list(KINDS), p=list(KINDS.values()))
@@ -65,6 +65,14 @@ def sample(seed: int) -> Sample:
     elif kind == "framed":
         rows, columns = (_window(rng, length) for length in body.shape)
         picture, body, clothes = (each[rows][:, columns] for each in (picture, body, clothes))
+    elif kind == "plain":  # one colour from black to white, or a shade from one to another
+        colours = (
+            rng.uniform(0, 255, (2, 1, 3))
+            if rng.random() < 0.5
+            else rng.uniform(0, 255, (1, 1, 1)).repeat(2, 0).repeat(3, 2)
+        )
+        shade = np.linspace(colours[0], colours[1], len(body)) * np.ones((1, body.shape[1], 1))
+        picture, body, clothes = shade.astype(np.uint8), np.zeros_like(body), np.zeros_like(clothes)
     elif kind == "cut":
         rows, columns = (_part(rng, length) for length in body.shape)
         picture, body, clothes = (each[rows, columns] for each in (picture, body, clothes))
