@@ -137,7 +137,6 @@ def test_the_table() -> None:
 def test_where_the_notebook_cannot_run_its_float_self_is_the_yardstick(
     golden_bundle: Path, work: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    bundle = Bundle.open(golden_bundle)
     shutil.copytree(work, tmp_path / "work")
     (folder,) = (tmp_path / "work").glob("*/notebook")
     (folder / "unet" / "openvino_model.bin").unlink()
@@ -149,7 +148,6 @@ def test_where_the_notebook_cannot_run_its_float_self_is_the_yardstick(
     assert "At 64x128 the notebook's time is that of notebook-fp16." in out
     record = quantization_record(ov.Core().read_model(Bundle.open(folder.parent / "notebook-fp16").part("unet")))
     assert record["attentions_quantized"] == 0
-    assert bundle.manifest.precision == "fp32"
 
 
 @pytest.mark.slow

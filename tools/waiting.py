@@ -122,7 +122,7 @@ def mask(model: str, size: tuple[int, int]) -> None:
     parser = open_parser(open_bundle(model), Runtime(RuntimeOptions()))
     assert isinstance(parser, PublishedParser), f"{model} does not bring the published parsers"
     rng = np.random.default_rng(0)
-    photo = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8)).resize(size)
+    photo = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8))
     before = _memory("VmRSS")
     for number in range(2):
         if number:

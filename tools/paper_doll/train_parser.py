@@ -66,11 +66,9 @@ def sample(seed: int) -> Sample:
         rows, columns = (_window(rng, length) for length in body.shape)
         picture, body, clothes = (each[rows][:, columns] for each in (picture, body, clothes))
     elif kind == "plain":  # one colour from black to white, or a shade from one to another
-        colours = (
-            rng.uniform(0, 255, (2, 1, 3))
-            if rng.random() < 0.5
-            else rng.uniform(0, 255, (1, 1, 1)).repeat(2, 0).repeat(3, 2)
-        )
+        colours = rng.uniform(0, 255, (2, 1, 3))
+        if rng.random() < 0.5:
+            colours[:] = colours[0, 0, 0]
         shade = np.linspace(colours[0], colours[1], len(body)) * np.ones((1, body.shape[1], 1))
         picture, body, clothes = shade.astype(np.uint8), np.zeros_like(body), np.zeros_like(clothes)
     elif kind == "cut":
