@@ -55,7 +55,7 @@ def default_preset(device: str) -> PresetName:
 def default_size(sizes: Sequence[Size], device: str) -> Size:
     """Of a bundle's sizes the smallest for a CPU with few cores, the bundle's first for anything else.
 
-    A picture of 768x1024 takes eight (`fast`) to ten times (`reference`) as long as one of 384x512: docs/performance.md.
+    768x1024 takes eight (`fast`) to ten times (`reference`) as long as 384x512, see docs/performance.md.
 
     Args:
         sizes: (width, height), as the manifest has them.
