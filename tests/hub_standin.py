@@ -53,6 +53,7 @@ class StandIn:
     served: list[str] = field(default_factory=list)  # paths whose content was downloaded
     deliver: dict[str, Delivery] = field(default_factory=dict)  # path -> how its content is sent
     receive: Callable[[str], int] = lambda path: 200  # status of an upload to the large-file store
+    commits_fail: str = ""  # the repository that takes no commits today
     xet: str = ""  # where a Xet server is said to be, for clients that would rather ask that
     store: dict[str, bytes] = field(default_factory=dict)  # the large-file store: sha256 -> content
 
@@ -306,6 +307,8 @@ class Handler(BaseHTTPRequestHandler):
 
     def commit(self, kind: str, name: str) -> None:
         repo = self.writable(kind, name)
+        if self.hub.commits_fail and self.hub.repos.get(self.hub.commits_fail) is repo:
+            raise RefusedError(418, message="Out of order")
         files = dict(repo.commits[repo.main])
         for line in self.body.splitlines():
             item = json.loads(line)

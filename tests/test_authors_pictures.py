@@ -19,8 +19,10 @@ import pytest
 from PIL import Image
 
 from catvton_ov.bundle import MANIFEST, Bundle, record_files
-from catvton_ov.export.authors_pictures import GARMENTS, LARGEST, PERSONS, choose
+from catvton_ov.errors import ExportError
+from catvton_ov.export.authors_pictures import GARMENTS, LARGEST, PERSONS, choose, with_pictures
 from catvton_ov.export.calibration import find_pairs
+from catvton_ov.export.options import CalibrationOptions
 from catvton_ov.sources import bundled_folder
 from tests.conftest import GOLDEN_TRYON
 from tests.hub_standin import StandIn, serve
@@ -119,7 +121,7 @@ def test_the_authors_pictures_are_calibrated_on_with_masks_of_our_own(bundle: Pa
     assert record["pairs"] == [[pair.person.name, pair.garment.name, pair.mask.name] for pair in pairs[:3]]
 
     # Where they cannot be had, one line says why, and the drawn figures take their place.
-    reasons = ("nobody on 1 example", f"has no pictures of persons and garments in {AT}", "no Hub repository", "")
+    reasons = ("nobody on 1 picture", f"has no pictures of persons and garments in {AT}", "no Hub repository", "")
     for (origin, folder, warnings), reason in zip(rest, reasons, strict=True):
         assert (origin, folder) == ("the drawn figures of CatVTON OpenVINO", str(DRAWN))
         (warning,) = warnings
@@ -152,3 +154,24 @@ def test_no_more_than_a_few_pictures_are_chosen_from_all_folders() -> None:
     assert len(chosen) == PERSONS
     assert sum(name.startswith("men_") for name in chosen) == PERSONS / 2
     assert choose(listed, "condition/upper", GARMENTS) == {}
+
+
+def test_a_folder_without_masks_gets_those_of_the_bundles_parser(golden_bundle: Path, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    for name in ("person/Ada.png", "person/Ben.png", "garment/upper-dots.png", "garment/lower-checks.png"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(DRAWN / name, photos / name)
+    plan = CalibrationOptions(folder=photos)
+    masked = with_pictures(plan, str(tmp_path), bundled_folder(), tmp_path / "masked", lambda line: None)
+    assert (masked.folder, masked.origin) == (
+        tmp_path / "masked",
+        "a folder that was named, masked by the bundle's parser",
+    )
+    assert [pair.category for pair in find_pairs(tmp_path / "masked", seed=0)] == ["upper", "lower"] * 2
+    ours, truth = (np.asarray(Image.open(file)) >= 128 for file in
+                   (tmp_path / "masked/mask/Ada-upper.png", DRAWN / "mask/Ada-upper.png"))  # fmt: skip
+    assert (ours & truth).sum() > 0.5 * (ours | truth).sum()
+    assert not (photos / "mask").exists()
+
+    with pytest.raises(ExportError, match="add masks, or have the parsers among the --parts"):
+        with_pictures(plan, str(tmp_path), golden_bundle, tmp_path / "other", lambda line: None)

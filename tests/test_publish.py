@@ -163,7 +163,7 @@ from gradio_client import Client, handle_file
 url, result, *pictures = sys.argv[1:]
 client = Client(url, verbose=False, download_files=result, httpx_kwargs={"timeout": 120})
 files = dict(zip(("person", "garment", "mask"), map(handle_file, pictures)))
-image, seed, timings = client.predict(**files, steps=2, seed=1, api_name="/try_on")
+image, seed, timings = client.predict(**files, preset="reference", steps=2, seed=1, api_name="/try_on")
 print(image if isinstance(image, str) else image["path"])
 """
 
@@ -247,6 +247,17 @@ def test_a_private_bundle_and_space_are_served_with_a_token(hub: StandIn, bundle
 
 
 # --- faults ------------------------------------------------------------------------------------------------------
+
+
+def test_a_space_that_cannot_be_finished_is_said_to_be_half_new(hub: StandIn, bundle: Path) -> None:
+    hub.commits_fail = f"spaces/{SPACE}"
+    code, _, err = publish(hub, bundle, "--space", SPACE)
+    assert code == 1
+    assert f"Publishing the Space {SPACE} failed (Out of order) and it may be half new: try again later." in err
+    assert MANIFEST in hub.repos[REPO].commits[hub.repos[REPO].main]
+    hub.commits_fail = ""
+    code, _, err = publish(hub, bundle, "--space", SPACE)
+    assert code == 0, err
 
 
 @pytest.mark.parametrize(

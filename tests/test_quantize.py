@@ -9,6 +9,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import nncf
 import numpy as np
 import openvino as ov
 import pytest
@@ -16,17 +17,19 @@ from PIL import Image
 
 from catvton_ov.bundle import Bundle, read_manifest
 from catvton_ov.errors import ExportError
-from catvton_ov.export import vae_int8
+from catvton_ov.export import extras, int8, vae_int8
 from catvton_ov.export.build import export_bundle
-from catvton_ov.export.calibration import Pair, Sample, collect, find_pairs, held_back, model_pictures
+from catvton_ov.export.calibration import Pair, Sample, collect, find_pairs, model_pictures, split
 from catvton_ov.export.int8 import quantize_bundle
-from catvton_ov.export.options import CalibrationOptions, ExportOptions, QuantizationOptions
+from catvton_ov.export.options import CalibrationOptions, ExportOptions, OverflowFix, QuantizationOptions, Recipe
 from catvton_ov.export.quantize import quantization_record, quantize_unet
 from catvton_ov.export.random_checkpoints import SCALES
 from catvton_ov.export.report import make_report
 from catvton_ov.export.report_table import render
 from catvton_ov.images import as_rgb, open_picture, to_array, to_picture
+from catvton_ov.machine import this_machine
 from catvton_ov.masking.densepose import PARTS as DENSEPOSE
+from catvton_ov.masking.parsers import PUBLISHED, PublishedParser, open_parser
 from catvton_ov.metrics import ssim
 from catvton_ov.options import TryOnOptions
 from catvton_ov.page.endpoints import Endpoints
@@ -168,6 +171,48 @@ def test_each_half_of_the_vae_takes_the_quickest_form_that_is_not_too_dear(
         assert (stored == before) == (form == "float")
 
 
+@pytest.mark.parametrize(
+    ("recipe", "fix", "vnni", "recorded"),
+    [
+        ("none", "on", False, None),
+        ("ptq", "on", False, None),
+        ("hybrid", "auto", True, False),
+        ("hybrid", "off", False, False),
+    ],
+)
+def test_every_recipe_makes_a_bundle_and_records_the_overflow_fix_it_has(
+    golden_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    recipe: Recipe, fix: OverflowFix, vnni: bool, recorded: bool | None,
+) -> None:  # fmt: skip
+    sets = ("avx2", "avx512_vnni") if vnni else ("avx2",)
+    monkeypatch.setattr(int8, "this_machine", lambda: dataclasses.replace(this_machine(), instruction_sets=sets))
+    plan = dataclasses.replace(PLAN, runs=1, steps=1)
+    made = quantize_bundle(golden_bundle, tmp_path / "out", QuantizationOptions(recipe, fix, plan))
+    record = json.loads((made / "manifest.json").read_bytes())["quantization"]
+    assert (record["recipe"], record["overflow_fix"]) == (recipe, recorded)
+    assert (record["unet"]["fake_quantize"] > 0) == (recipe != "none")
+    assert record["vae"]["psnr"] == pytest.approx(record["vae"]["psnr_float"], abs=1)
+
+
+def test_a_vae_that_nncf_cannot_quantize_keeps_its_float_weights(
+    golden_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
+        raise RuntimeError("no kernel")
+
+    monkeypatch.setattr(nncf, "quantize", fail)
+    monkeypatch.setattr(nncf, "compress_weights", fail)
+    folder = shutil.copytree(golden_bundle, tmp_path / "out")
+    pictures = [to_array(Image.open(EXAMPLES / "person/Ada.png").convert("RGB"))]
+    bundle, runtime = Bundle.open(golden_bundle), Runtime(RuntimeOptions())
+    record = vae_int8.quantize_vae(bundle, runtime, pictures, folder, ("int8", "weights"), overflow_fix=True)
+    assert record["vae_decoder"]["form"] == "float"
+    assert "no kernel" in record["vae_decoder"]["failed_int8"]
+    assert record["psnr"] == record["psnr_float"]
+    with pytest.raises(ExportError, match=r"could not quantize a network .*no kernel"):
+        quantize_unet(unet(golden_bundle), "weights", [], overflow_fix=True)
+
+
 def test_what_cannot_be_quantized_is_refused_and_leaves_nothing(
     golden_bundle: Path, int8_bundle: Path, tmp_path: Path
 ) -> None:
@@ -196,14 +241,18 @@ def test_what_cannot_be_quantized_is_refused_and_leaves_nothing(
 
 
 def test_held_back_pairs_are_not_calibrated_on() -> None:
-    used = find_pairs(EXAMPLES, seed=PLAN.seed)[: PLAN.runs]
-    kept = held_back(EXAMPLES, PLAN)
+    pairs = find_pairs(EXAMPLES, seed=PLAN.seed)
+    used, kept = split(EXAMPLES, PLAN)
+    assert (used, kept) == (pairs[: PLAN.runs], pairs[PLAN.runs :][: PLAN.held_back])
     assert len(kept) == PLAN.held_back
 
     def masks(pairs: list[Pair]) -> set[Path]:
         return {pair.mask for pair in pairs}
 
     assert not masks(used) & masks(kept)
+    # Where the folder holds too few for every run, fewer are calibrated on, rather than those of the report.
+    used, kept = split(EXAMPLES, dataclasses.replace(PLAN, runs=len(pairs)))
+    assert (used, kept) == (pairs[: -PLAN.held_back], pairs[-PLAN.held_back :])
 
 
 @pytest.fixture(scope="module")
@@ -248,6 +297,48 @@ def test_a_bundle_brings_its_safety_checker_and_the_page_obeys_it(guarded_bundle
 
 
 @pytest.mark.slow
+def test_an_export_brings_the_parsers_and_keeps_float_weights_where_labels_would_change(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At full size, which is the only one that the parsers' layouts have; weights are random."""
+    write_all(tmp_path, SCALES["tiny"], parsers=True)
+    options = ExportOptions(
+        base=str(tmp_path / "stable-diffusion-inpainting"),
+        vae=str(tmp_path / "sd-vae-ft-mse"),
+        catvton=str(tmp_path / "CatVTON"),
+        checkpoint="vitonhd",
+        out=tmp_path / "parsing",
+        precision="fp16",
+        sizes=((64, 64),),
+        parts=("tryon", "parsers"),
+        report="none",
+    )
+    float_bundle = export_bundle(options)
+    assert set(Bundle.open(float_bundle).manifest.parts) == {"unet", "vae_encoder", "vae_decoder", *PUBLISHED}
+    photo = Image.open(EXAMPLES / "person/Ada.png").convert("RGB")
+    labels = {}
+    for frugal in (True, False):
+        parser = open_parser(Bundle.open(float_bundle), Runtime(RuntimeOptions()), frugal=frugal)
+        assert isinstance(parser, PublishedParser)
+        labels[frugal] = parser(photo)
+        assert (parser.lip.network._request is None) == frugal
+    for name in ("densepose", "lip", "atr"):
+        assert np.array_equal(getattr(labels[True], name), getattr(labels[False], name))
+        assert getattr(labels[True], name).shape == photo.size[::-1]
+
+    plan = QuantizationOptions("weights", calibration=dataclasses.replace(PLAN, runs=1, steps=1))
+    for number, (agreement, compressed) in enumerate(((0.0, True), (1.1, False))):
+        monkeypatch.setattr(extras, "AGREEMENT", agreement)
+        made = quantize_bundle(float_bundle, tmp_path / f"int8-{number}", plan)
+        record = read_manifest(made).quantization["extras"]  # type: ignore[index]
+        for part in PUBLISHED:
+            assert record[part]["compressed"] == compressed
+            assert 0 <= record[part]["label_agreement"] <= 1
+            sizes = [(place / part / "openvino_model.bin").stat().st_size for place in (float_bundle, made)]
+            assert (sizes[1] < 0.6 * sizes[0]) == compressed
+
+
+@pytest.mark.slow
 def test_a_full_report_prices_the_presets_and_tells_what_8_bit_weights_changed(guarded_bundle: Path) -> None:
     (pair,) = pairs = find_pairs(EXAMPLES, seed=0)[:1]
     content = make_report({"guarded": guarded_bundle}, None, pairs, "full", [(8, 8)])  # no size to time at
@@ -265,7 +356,7 @@ def test_a_full_report_prices_the_presets_and_tells_what_8_bit_weights_changed(g
         return np.asarray(to_picture(made), np.float64)
 
     reference = made(50, sampler="ddim")
-    fast = made(8, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=3, guided=(0.375, 1.0)))
+    fast = made(8, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=3, guided=(0.125, 0.75)))
     inside = np.asarray(mask) >= 128
     assert 0 < inside.mean() < 1
     assert [row["preset"] for row in content["presets"]] == ["balanced", "fast"]
@@ -276,7 +367,8 @@ def test_a_full_report_prices_the_presets_and_tells_what_8_bit_weights_changed(g
     assert row["ssim"] == pytest.approx(ssim(fast, reference))
 
     found = read_manifest(guarded_bundle).quantization["extras"]["safety_checker"]  # type: ignore[index]
-    assert content["extras"] == {"guarded": {"safety_checker": found}}
+    vae = read_manifest(guarded_bundle).quantization["vae"]  # type: ignore[index]
+    assert content["extras"] == {"guarded": {"vae": vae, "safety_checker": found}}
     table = render(content)
     assert f"| guarded | fast | {row['psnr']:.1f} | {row['psnr_masked']:.1f} | {row['ssim']:.4f} |" in table
     assert f"scores change by {found['largest_score_change']:.4f} at most" in table

@@ -17,10 +17,11 @@ from PIL import Image
 
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import ExportError, ImageError, MaskError
-from catvton_ov.export.calibration import PICTURES, calibration_pictures
+from catvton_ov.export.calibration import PICTURES, calibration_pictures, pictures_in
 from catvton_ov.export.options import CalibrationOptions
 from catvton_ov.hub import HubId, download, existing_folder, explained, list_files, resolve
 from catvton_ov.images import as_mask, as_rgb, open_picture
+from catvton_ov.masking import CATEGORIES as MASKED
 from catvton_ov.masking.automask import auto_mask
 from catvton_ov.masking.parsers import Parser, open_parser
 from catvton_ov.runtime import Runtime, RuntimeOptions
@@ -39,6 +40,8 @@ def with_pictures(
 ) -> CalibrationOptions:
     """The plan with its pictures: those it names, else the authors', put into `folder`, else the drawn figures.
 
+    Pictures that it names without masks get those of the bundle's parser, in `folder`.
+
     The authors' are fetched only where CatVTON's weights came from the Hub, and only for a bundle with a parser.
     Whatever keeps them from being used is said in one line, and the drawn figures take their place.
 
@@ -50,9 +53,16 @@ def with_pictures(
 
     Raises:
         BundleError, DeviceError: the parser cannot be loaded or run. OSError: `folder` cannot be written to.
+        ExportError: pictures are named without masks, and there is no parser, or it finds nobody.
     """
     if plan.folder is not None:
-        return plan
+        if (plan.folder / "mask").exists():
+            return plan
+        if (parser := open_parser(Bundle.open(bundle), Runtime(RuntimeOptions()), frugal=False)) is None:
+            raise ExportError(f"{plan.folder} has no mask/: add masks, or have the parsers among the --parts.")
+        persons = {path.stem: path for path in pictures_in(plan.folder / "person")}
+        lay_out(persons, garments_in(plan.folder), parser, folder, say)
+        return replace(plan, folder=folder, origin="a folder that was named, masked by the bundle's parser")
     because = ""
     if existing_folder(catvton) is None and (hub_id := HubId.parse(catvton)) is not None:
         parser = open_parser(Bundle.open(bundle), Runtime(RuntimeOptions()), frugal=False)
@@ -96,6 +106,16 @@ def authors_pictures(repo: str, parser: Parser, folder: Path, say: Callable[[str
         person_files, garment_files = fetched(persons), {name: fetched(chosen) for name, chosen in garments.items()}
     lay_out(person_files, garment_files, parser, folder, say)
     return str(pinned)
+
+
+def garments_in(folder: Path) -> dict[str, dict[str, Path]]:
+    """Category -> name -> file, of garment/CATEGORY-NAME.*."""
+    found: dict[str, dict[str, Path]] = {}
+    for path in pictures_in(folder / "garment"):
+        category, _, name = path.stem.partition("-")
+        if category in MASKED:
+            found.setdefault(category, {})[name] = path
+    return found
 
 
 def choose(listed: Mapping[str, int], kind: str, most: int) -> dict[str, str]:
@@ -156,7 +176,7 @@ def lay_out(
         if masks:
             shutil.copyfile(file, folder / "person" / f"{name}{file.suffix}")
     if not any((folder / "mask").iterdir()):
-        raise ExportError(f"The parsers found nobody on {len(persons)} example pictures whom a garment is there for.")
+        raise ExportError(f"The parsers found nobody on {len(persons)} pictures whom a garment is there for.")
 
 
 def _masks(photo: Image.Image, parser: Parser, categories: Sequence[str]) -> dict[str, Image.Image]:

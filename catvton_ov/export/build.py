@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -18,7 +19,7 @@ from catvton_ov.bundle import FORMAT_VERSION, MANIFEST, Latent, Manifest, Source
 from catvton_ov.errors import ExportError
 from catvton_ov.export import configs, convert
 from catvton_ov.export.authors_pictures import with_pictures
-from catvton_ov.export.calibration import calibration_pictures, held_back
+from catvton_ov.export.calibration import calibration_pictures, pictures_in, split
 from catvton_ov.export.fetch import Fetched, fetch
 from catvton_ov.export.int8 import quantize_bundle
 from catvton_ov.export.options import (
@@ -44,6 +45,7 @@ from catvton_ov.samplers import NoiseSchedule
 __all__ = ["ExportOptions", "export_bundle"]
 
 FAMILY = "catvton-sd15"
+EXAMPLES = ("person", "garment", "mask")
 MASK_BLUR = 9  # of the reference's repaint, at model size
 NOTICE = "CatVTON's weights are for non-commercial use; do not dress people in pictures without their consent."
 LICENCE = "CC BY-NC-SA 4.0, with the use restrictions of CreativeML OpenRAIL-M"
@@ -61,8 +63,9 @@ def export_bundle(options: ExportOptions, progress: Callable[[str], None] | None
     """Convert the checkpoints that `options` names and write a bundle at `options.out`.
 
     All inputs are read and checked before anything is converted. The bundle is made in a temporary folder beside
-    its place and renamed when whole: if this raises, KeyboardInterrupt included, nothing is left behind. An INT8
-    bundle is made of a float one, which goes away with the temporary folder.
+    its place and renamed when whole: if this raises before, KeyboardInterrupt included, nothing is left behind. The
+    report comes last, and a bundle that could not be measured stays. An INT8 bundle is made of a float one, which
+    goes away with the temporary folder.
 
     Args:
         progress: called with a line for people before each step.
@@ -90,9 +93,10 @@ def export_bundle(options: ExportOptions, progress: Callable[[str], None] | None
                 plan = with_pictures(plan, options.catvton, made, Path(temporary) / "pictures", say)
             if options.precision == "int8":
                 quantize_bundle(floats["fp16"], places["int8"], replace(options.quantization, calibration=plan), say)
+            places[options.precision] = places[options.precision].rename(out)
             if options.report != "none":
+                say(f"{options.out} is made; measuring it")
                 _report(options, plan, places, say)
-            places[options.precision].rename(out)
     except OSError as error:
         raise ExportError(f"{options.out} could not be written: {error}.") from error
     return out
@@ -108,7 +112,9 @@ def _report(
     options: ExportOptions, plan: CalibrationOptions, places: Mapping[Precision, Path], say: Callable[[str], None]
 ) -> None:
     """Measure the bundles and write the report into the one asked for."""
-    pairs = held_back(calibration_pictures(places[options.precision], plan, say).folder, plan)
+    used, pairs = split(calibration_pictures(places[options.precision], plan, say).folder, plan)
+    if options.precision == "int8" and pairs == used:
+        say("Warning: there is a single calibration pair, which the report's pictures must be of too")
     write_report(places[options.precision], make_report(places, "fp32", pairs, options.report, progress=say))
 
 
@@ -169,9 +175,18 @@ def _export_float(options: ExportOptions, folders: Mapping[StoredFloat, Path], s
             )
     say("Writing the manifest")
     for precision, folder in folders.items():
+        if options.examples is not None:
+            _copy_examples(options.examples, folder / "examples")
         _write_configs(folder, precision, unet_config, vae_config, schedule)
         manifest = _manifest(folder, options.checkpoint, precision, parts, sources, sizes, latent, schedule)
         (folder / MANIFEST).write_bytes(manifest.to_json())
+
+
+def _copy_examples(source: Path, target: Path) -> None:
+    for kind in EXAMPLES:
+        (target / kind).mkdir(parents=True)
+        for picture in pictures_in(source / kind):
+            shutil.copyfile(picture, target / kind / picture.name)
 
 
 def _fetch_all(options: ExportOptions) -> dict[str, Fetched]:

@@ -43,28 +43,42 @@ class Pictures(NamedTuple):
 
 
 def calibration_pictures(
-    bundle: Path, options: CalibrationOptions, say: Callable[[str], None], because: str = ""
+    bundle: Path,
+    options: CalibrationOptions,
+    say: Callable[[str], None],
+    because: str = "",
+    what: str = "calibrating",
+    option: str = "--calibration",
 ) -> Pictures:
     """The pictures of the folder named, the bundle's own examples, else this repository's figures, said so.
 
     Args:
         because: a sentence on why there is nothing better than the figures, for the warning.
+        what: is done with them, for the warning; so is `option`, which names a folder.
     """
     if options.folder is not None:
         return Pictures(options.folder, options.origin or "a folder that was named")
     if (bundle / "examples" / "mask").is_dir():
         return Pictures(bundle / "examples", "the bundle's examples")
     say(
-        "Warning: calibrating on this repository's drawn figures; for photos, name a folder of photos (--calibration)"
+        f"Warning: {what} on this repository's drawn figures; for photos, name a folder of photos ({option})"
         + (f". {because}" if because else "")
     )
     return Pictures(bundled_folder() / "examples", "the drawn figures of CatVTON OpenVINO")
 
 
-def held_back(folder: Path, options: CalibrationOptions) -> list[Pair]:
-    """Pairs that calibration has not seen; the last ones where the folder holds too few."""
+class Split(NamedTuple):
+    """What ranges are learned from, and what is kept for the report; the same only where there is a single pair."""
+
+    used: list[Pair]
+    held_back: list[Pair]
+
+
+def split(folder: Path, options: CalibrationOptions) -> Split:
+    """The pairs of a folder: one for each run, or fewer, so that some are left; raises what `find_pairs` raises."""
     pairs = find_pairs(folder, options.seed)
-    return pairs[options.runs :][: options.held_back] or pairs[-options.held_back :]
+    used = max(1, min(options.runs, len(pairs) - options.held_back))
+    return Split(pairs[:used], pairs[used:][: options.held_back] or pairs)
 
 
 def find_pairs(folder: Path, seed: int) -> list[Pair]:
@@ -80,13 +94,13 @@ def find_pairs(folder: Path, seed: int) -> list[Pair]:
     Raises:
         ExportError: no pair can be made; the message tells the layout.
     """
-    persons = {path.stem: path for path in _pictures(folder / "person")}
-    garments = _pictures(folder / "garment")
+    persons = {path.stem: path for path in pictures_in(folder / "person")}
+    garments = pictures_in(folder / "garment")
     rng = np.random.default_rng(seed)
     by_category: list[list[Pair]] = []
     for category in CATEGORIES:
         fitting = [path for path in garments if path.stem.split("-")[0] == category]
-        masks = [path for path in _pictures(folder / "mask") if path.stem.endswith(f"-{category}")]
+        masks = [path for path in pictures_in(folder / "mask") if path.stem.endswith(f"-{category}")]
         pairs = [
             Pair(persons[name], fitting[rng.integers(len(fitting))], path, category)
             for path in masks
@@ -159,5 +173,6 @@ def model_pictures(pipeline: TryOnPipeline, pair: Pair, size: Size) -> tuple[Ima
         raise ExportError(f"{pair.person.name} with {pair.mask.name} and {pair.garment.name}: {error}") from error
 
 
-def _pictures(folder: Path) -> list[Path]:
+def pictures_in(folder: Path) -> list[Path]:
+    """The picture files right in a folder, by name."""
     return sorted(path for path in folder.glob("*") if path.suffix.lower() in PICTURES)

@@ -46,6 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"of {','.join(PART_GROUPS)} (default: all)",
     )
     add("--report", choices=REPORTS, default="quick", help="what to measure at the end (default: quick)")
+    add("--examples", metavar="DIR", type=Path, help="pictures for the page, laid out as those of --calibration")
     quantization, calibration = QuantizationOptions(), CalibrationOptions()
     add("--recipe", choices=RECIPES, default=quantization.recipe, help="of int8 (default: hybrid)")
     add(
@@ -58,7 +59,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--calibration",
         metavar="DIR",
         type=Path,
-        help="pictures to calibrate int8 on: person/NAME.png, mask/NAME-CATEGORY.png, garment/CATEGORY-NAME.png",
+        help="pictures to calibrate int8 on: person/NAME.png, garment/CATEGORY-NAME.png, and mask/NAME-CATEGORY.png, "
+        "without which the parsers make masks",
     )
     add("--calibration-runs", type=int, default=calibration.runs, help=f"try-ons (default: {calibration.runs})")
     add("--calibration-steps", type=int, default=calibration.steps, help=f"of each (default: {calibration.steps})")
@@ -88,6 +90,7 @@ def run(args: argparse.Namespace) -> int:
         precision=args.precision,
         sizes=tuple(args.sizes) if args.sizes else None,
         parts=args.parts,
+        examples=args.examples,
         report=args.report,
         quantization=QuantizationOptions(
             recipe=args.recipe,

@@ -23,8 +23,8 @@ from catvton_ov.export.calibration import (
     calibration_pictures,
     calibration_sizes,
     collect,
-    find_pairs,
     model_pictures,
+    split,
 )
 from catvton_ov.export.extras import compress_extras
 from catvton_ov.export.options import QuantizationOptions
@@ -63,12 +63,12 @@ def quantize_bundle(
     if bundle.manifest.precision == "int8":
         raise ExportError(f"{source} is an INT8 bundle already; quantizing needs a float one.")
     pictures = calibration_pictures(source, options.calibration, say)
-    used = find_pairs(pictures.folder, options.calibration.seed)[: options.calibration.runs]
+    used = split(pictures.folder, options.calibration).used
     machine = this_machine()
     overflow_fix = options.overflow_fix == "on" or (options.overflow_fix == "auto" and not machine.has_vnni)
     record: dict[str, Any] = {
         "recipe": options.recipe,
-        "overflow_fix": overflow_fix,
+        "overflow_fix": overflow_fix if options.recipe == "hybrid" else None,  # NNCF's own choice, or nothing to fix
         "machine": str(machine),
         "calibration": _calibration_record(pipeline, pictures, used, options),
     }

@@ -83,6 +83,7 @@ class ExportOptions:
     precision: Precision = "int8"  # of the stored weights
     sizes: Sizes | None = None  # (width, height), the first is the bundle's default; None: the checkpoint's own
     parts: tuple[PartGroup, ...] = PART_GROUPS  # the try-on itself, the safety checker, the parsers of the auto-mask
+    examples: Path | None = None  # person/, garment/ and mask/: pictures for the page, published with the bundle
     report: ReportKind = "quick"  # what is measured at the end; see report.make_report
     quantization: QuantizationOptions = QuantizationOptions()  # how, when the precision is int8
 
@@ -96,5 +97,9 @@ class ExportOptions:
             raise ExportError(f"parts must be of {', '.join(PART_GROUPS)}, tryon among them; got {self.parts}.")
         if self.report not in REPORTS:
             raise ExportError(f"Unknown report {self.report!r}; expected one of {', '.join(REPORTS)}.")
+        if self.examples is not None and not (self.examples / "person").is_dir():
+            raise ExportError(
+                f"Examples are a folder that holds person/, garment/ and mask/; {self.examples} does not."
+            )
         if self.sizes is not None and not self.sizes:
             raise ExportError("At least one size is needed; got an empty list.")

@@ -100,7 +100,7 @@ def publish_space(options: PublishOptions, model: Published, progress: Callable[
     card = space_card(readme, model.manifest, model.repo, model.commit, preload=not model.private)
     operations = [_add(CARD, card), *(_add(name, path) for name, path in files.items())]
     progress(f"Publishing the Space {options.space}")
-    with _explained(f"the Space {options.space}"):
+    with _explained(f"the Space {options.space}", "and it may be half new"):
         api = HfApi()
         address = api.create_repo(
             options.space, repo_type="space", space_sdk="gradio", private=options.private or None, exist_ok=True
@@ -156,12 +156,16 @@ def _check_hidden(options: PublishOptions, what: str, private: bool) -> None:
 
 
 @contextmanager
-def _explained(target: str) -> Iterator[None]:
-    """Turn whatever goes wrong on the way to the Hub into one sentence that says what to do."""
+def _explained(target: str, left: str = "and what it held before is unchanged") -> Iterator[None]:
+    """Turn whatever goes wrong on the way to the Hub into one sentence that says what to do.
+
+    Args:
+        left: how the target is left.
+    """
     try:
         yield
     except HfHubHTTPError as error:
-        raise _refused(target, error) from error
+        raise _refused(target, error, left) from error
     except OfflineModeIsEnabled:
         raise ExportError(f"{target} cannot be published offline: unset HF_HUB_OFFLINE.") from None
     except HFValidationError:
@@ -170,14 +174,14 @@ def _explained(target: str) -> Iterator[None]:
         # The client wraps what goes wrong with a large file in a RuntimeError; a ValueError is a faulty answer.
         cause = error.__cause__ if isinstance(error, RuntimeError) else None
         if isinstance(cause, HfHubHTTPError):
-            raise _refused(target, cause) from error
+            raise _refused(target, cause, left) from error
         raise ExportError(
-            f"Publishing {target} was cut off ({type(cause or error).__name__}) and what it held before is unchanged: "
+            f"Publishing {target} was cut off ({type(cause or error).__name__}) {left}: "
             "run the command again; what has arrived is not sent twice."
         ) from error
 
 
-def _refused(target: str, error: HfHubHTTPError) -> ExportError:
+def _refused(target: str, error: HfHubHTTPError, left: str) -> ExportError:
     status = error.response.status_code
     if token_refused(error) or status == 401:
         return ExportError(
@@ -187,4 +191,4 @@ def _refused(target: str, error: HfHubHTTPError) -> ExportError:
     said = error.server_message or f"status {status}"
     if status in (402, 403):
         return ExportError(f"The Hub does not let this token publish {target} ({said}): use one that may write there.")
-    return ExportError(f"Publishing {target} failed ({said}) and what it held before is unchanged: try again later.")
+    return ExportError(f"Publishing {target} failed ({said}) {left}: try again later.")

@@ -9,7 +9,8 @@ So `hybrid`, the default, quantizes convolutions, stores MatMul weights in 8 bit
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,46 +42,58 @@ def quantize_unet(model: ov.Model, recipe: Recipe, samples: Iterable[Sample], ov
         ExportError: NNCF could not quantize it.
     """
     nncf.set_log_level(logging.WARNING)
-    try:
-        if recipe == "hybrid":
-            return quantize_convolutions(model, list(samples), overflow_fix)
-        if recipe == "ptq":
-            calibration = list(samples)
+    if recipe == "hybrid":
+        return quantize_convolutions(model, list(samples), overflow_fix)
+    if recipe == "ptq":
+        calibration = list(samples)
+        with _explained(recipe):
             return nncf.quantize(
                 model,
                 nncf.Dataset(calibration),
                 subset_size=len(calibration),
                 model_type=nncf.ModelType.TRANSFORMER,
             )
-        return compress(model) if recipe == "weights" else model
-    except (RuntimeError, nncf.ValidationError) as error:
-        raise ExportError(f"The UNet could not be quantized ({recipe}): {error}") from error
+    return compress(model) if recipe == "weights" else model
 
 
 def compress(model: ov.Model) -> ov.Model:
-    """8-bit weights, symmetric and per channel; computing stays in float."""
-    return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
+    """8-bit weights, symmetric and per channel; computing stays in float. Raises ExportError if NNCF cannot."""
+    with _explained("8-bit weights"):
+        return nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
 
 
 def quantize_convolutions(model: ov.Model, samples: Sequence[Sample], overflow_fix: bool) -> ov.Model:
-    """INT8 convolutions, 8-bit weights of MatMuls, attention in float; as `quantize_unet` with the recipe "hybrid"."""
-    compressed = nncf.compress_weights(
-        model,
-        mode=nncf.CompressWeightsMode.INT8_SYM,
-        ignored_scope=nncf.IgnoredScope(types=["Convolution"], validate=False),
-    )
-    kept = [op.get_friendly_name() for op in compressed.get_ops() if op.get_type_name() == "MatMul"]
-    return nncf.quantize(
-        compressed,
-        nncf.Dataset(samples),
-        subset_size=len(samples),
-        model_type=nncf.ModelType.TRANSFORMER,
-        ignored_scope=nncf.IgnoredScope(names=kept, types=["ScaledDotProductAttention"], validate=False),
-        advanced_parameters=AdvancedQuantizationParameters(
-            overflow_fix=OverflowFix.ENABLE if overflow_fix else OverflowFix.DISABLE,
-            smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=-1),
-        ),
-    )
+    """INT8 convolutions, 8-bit weights of MatMuls, attention in float: the recipe "hybrid".
+
+    Raises:
+        ExportError: NNCF could not quantize it.
+    """
+    with _explained("INT8 convolutions"):
+        compressed = nncf.compress_weights(
+            model,
+            mode=nncf.CompressWeightsMode.INT8_SYM,
+            ignored_scope=nncf.IgnoredScope(types=["Convolution"], validate=False),
+        )
+        kept = [op.get_friendly_name() for op in compressed.get_ops() if op.get_type_name() == "MatMul"]
+        return nncf.quantize(
+            compressed,
+            nncf.Dataset(samples),
+            subset_size=len(samples),
+            model_type=nncf.ModelType.TRANSFORMER,
+            ignored_scope=nncf.IgnoredScope(names=kept, types=["ScaledDotProductAttention"], validate=False),
+            advanced_parameters=AdvancedQuantizationParameters(
+                overflow_fix=OverflowFix.ENABLE if overflow_fix else OverflowFix.DISABLE,
+                smooth_quant_alphas=AdvancedSmoothQuantParameters(matmul=-1),
+            ),
+        )
+
+
+@contextmanager
+def _explained(how: str) -> Iterator[None]:
+    try:
+        yield
+    except (RuntimeError, nncf.ValidationError) as error:
+        raise ExportError(f"NNCF could not quantize a network ({how}): {error}") from error
 
 
 def quantization_record(model: ov.Model) -> Mapping[str, Any]:

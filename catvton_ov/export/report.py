@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from catvton_ov.bundle import Bundle
+from catvton_ov.bundle import Bundle, Manifest
 from catvton_ov.errors import DeviceError
 from catvton_ov.export.calibration import Pair
-from catvton_ov.export.options import ReportKind
+from catvton_ov.export.options import CalibrationOptions, ReportKind
 from catvton_ov.export.report_pictures import compare, compare_presets, record_runs
 from catvton_ov.export.report_table import render
 from catvton_ov.images import Size
@@ -94,6 +94,36 @@ def make_report(
     return content
 
 
+def calibration_of(manifest: Manifest, folder: Path | None) -> CalibrationOptions:
+    """How a bundle's pictures were chosen when it was quantized, so that the same ones are held back again."""
+    quantization: Mapping[str, Any] = manifest.quantization or {}
+    record = quantization.get("calibration", {})
+    known = {name: record[name] for name in ("runs", "held_back", "seed") if name in record}
+    return CalibrationOptions(folder=folder, **known)
+
+
+def read_report(folder: Path) -> dict[str, Any] | None:
+    """What `write_report` put into a bundle's folder; None where there is nothing of the kind."""
+    try:
+        content = json.loads((folder / JSON).read_bytes())
+    except (OSError, ValueError):
+        return None
+    return content if isinstance(content, dict) and "quality" in content else None
+
+
+def with_comparison_of(former: Mapping[str, Any] | None, content: dict[str, Any]) -> dict[str, Any]:
+    """A report that compared nothing, with what a former one of the bundle had compared, marked with its date.
+
+    The float bundles that an export compares with go away with it, so that this cannot be measured again.
+    """
+    if former is None or not former["quality"]:
+        return content
+    kept = {key: {**former.get(key, {}), **content[key]} for key in ("bytes", "extras")}
+    presets = content["presets"] or former.get("presets", [])
+    compared = former.get("compared", former.get("date"))
+    return {**content, **kept, "quality": former["quality"], "presets": presets, "compared": compared}
+
+
 def part_bytes(bundle: Bundle) -> Mapping[str, int]:
     """Part -> bytes of its files, "total" of the whole bundle."""
     files = bundle.manifest.files
@@ -113,9 +143,10 @@ def write_report(folder: Path, content: Mapping[str, Any]) -> None:
 
 
 def _extras(bundle: Bundle) -> Mapping[str, Any]:
-    """What 8-bit weights changed in the parts around the try-on, see extras.py; nothing for a float bundle."""
-    found = (bundle.manifest.quantization or {}).get("extras")
-    return found if isinstance(found, Mapping) else {}
+    """What quantizing changed around the UNet, see extras.py and vae_int8.py; nothing for a float bundle."""
+    record: Mapping[str, Any] = bundle.manifest.quantization or {}
+    vae = {"vae": record["vae"]} if "vae" in record else {}
+    return {**vae, **record.get("extras", {})}
 
 
 def _time(name: str, folder: Path, size: Size, preset: PresetName, effort: Effort) -> dict[str, Any]:

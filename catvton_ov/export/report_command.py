@@ -8,7 +8,6 @@ from pathlib import Path
 
 from catvton_ov.errors import ExportError
 from catvton_ov.export.command import parse_size
-from catvton_ov.export.options import CalibrationOptions
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -34,19 +33,24 @@ def run(args: argparse.Namespace) -> int:
         BundleError: a bundle cannot be used. ExportError: no pictures to compare with, or the report cannot be
             written.
     """
-    from catvton_ov.export.calibration import calibration_pictures, held_back
-    from catvton_ov.export.report import make_report, write_report
+    from catvton_ov.bundle import Bundle
+    from catvton_ov.export.calibration import calibration_pictures, split
+    from catvton_ov.export.report import calibration_of, make_report, read_report, with_comparison_of, write_report
     from catvton_ov.export.report_table import render
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
-    bundles = {args.bundle.resolve().name: args.bundle}
+    bundle = Bundle.open(args.bundle)
+    bundles = {bundle.manifest.precision: args.bundle}  # called as its export calls it
     if args.against is not None:
         bundles[f"{args.against.resolve().name} (against)"] = args.against
-    plan = CalibrationOptions(folder=args.pictures)
-    pairs = held_back(calibration_pictures(args.bundle, plan, say).folder, plan)
+    plan = calibration_of(bundle.manifest, args.pictures)
+    pictures = calibration_pictures(args.bundle, plan, say, what="comparing", option="--pictures").folder
+    pairs = split(pictures, plan).held_back
     content = make_report(bundles, args.against and list(bundles)[1], pairs, args.kind, tuple(args.sizes or ()), say)
+    if args.against is None:
+        content = with_comparison_of(read_report(args.bundle), content)
     try:
         write_report(args.bundle, content)
     except OSError as error:

@@ -31,14 +31,15 @@ def render(content: Mapping[str, Any]) -> str:
     ]
     if content["extras"]:
         lines += [
-            "8-bit weights in the parts around the try-on; a part whose answers change too much keeps float ones.",
+            "The parts around the UNet; one whose answers would change too much keeps float weights.",
             "",
             *_table(["", "part", "8-bit weights", "answers"], _extras(content["extras"])),
         ]
     if content["quality"]:
         first = content["quality"][0]
+        on = f" (on {content['compared']})" if "compared" in content else ""
         lines += [
-            f"Against {first['reference']}, the same pictures and seeds, {first['pairs']} held-back pairs, "
+            f"Against {first['reference']}{on}, the same pictures and seeds, {first['pairs']} held-back pairs, "
             f"{first['steps']} steps. Noise error: root mean square, relative, for the same inputs.",
             "",
             *_table(
@@ -86,7 +87,13 @@ def _extras(extras: Mapping[str, Mapping[str, Any]]) -> Iterator[list[str]]:
         # DensePose's networks were judged together.
         judged = {"densepose" if part in DENSEPOSE else part: found for part, found in parts.items()}
         for part, found in judged.items():
-            yield [bundle, part, "yes" if found.get("compressed") else "no", _answers(found)]
+            yield [bundle, part, _weights(found), _answers(found)]
+
+
+def _weights(found: Mapping[str, Any]) -> str:
+    if "psnr_float" in found:  # the VAE
+        return f"encoder: {found['vae_encoder']['form']}, decoder: {found['vae_decoder']['form']}"
+    return "yes" if found.get("compressed") else "no"
 
 
 def _answers(found: Mapping[str, Any]) -> str:
@@ -94,6 +101,8 @@ def _answers(found: Mapping[str, Any]) -> str:
         return f"{100 * found['label_agreement']:.2f} % of labels agree"
     if "largest_score_change" in found:
         return f"scores change by {found['largest_score_change']:.4f} at most"
+    if "psnr" in found:
+        return f"pictures through both halves: {found['psnr']:.2f} dB, in float {found['psnr_float']:.2f}"
     return ""
 
 

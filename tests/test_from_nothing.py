@@ -1,0 +1,120 @@
+"""The README's way from nothing to a published Space, command by command, against the stand-in on the loopback."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from catvton_ov.bundle import read_manifest
+from catvton_ov.sources import bundled_folder
+from tests.conftest import GOLDEN_TRYON
+from tests.hub_standin import StandIn, serve
+
+ROOT = Path(__file__).parent.parent
+DRAWN = bundled_folder() / "examples"
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+SOURCES = {  # published name -> the golden checkpoints in its layout
+    "booksforcharlie/stable-diffusion-inpainting": "stable-diffusion-inpainting",
+    "stabilityai/sd-vae-ft-mse": "sd-vae-ft-mse",
+    "zhengchong/CatVTON": "CatVTON",
+}
+
+
+def published(folder: Path) -> tuple[str, dict[str, bytes]]:
+    files = (path for path in folder.rglob("*") if path.is_file())
+    return COMMIT, {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
+
+
+def run(hub: StandIn, home: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
+    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PATH": "", **env}
+    return subprocess.run(
+        [sys.executable, "-m", "catvton_ov", *command],
+        capture_output=True,
+        text=True,
+        env=settings,
+        cwd=ROOT,
+        timeout=300,
+    )
+
+
+def test_from_published_weights_to_a_space_and_a_picture(tmp_path: Path) -> None:
+    photos = tmp_path / "my-photos"
+    for name in (
+        "person/Ada.png",
+        "person/Ben.png",
+        "mask/Ada-upper.png",
+        "mask/Ben-upper.png",
+        "garment/upper-dots.png",
+    ):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(DRAWN / name, photos / name)
+    bundle = tmp_path / "my-bundle"
+    repositories = {name: published(GOLDEN_TRYON / folder) for name, folder in SOURCES.items()}
+    with serve(repositories, tokens={"hf_write": "write"}) as hub:
+        base, vae, catvton = SOURCES
+        ran = run(
+            hub, tmp_path / "maintainer", "export", "--base", base, "--vae", vae, "--catvton", catvton,
+            "--checkpoint", "mix", "--calibration", str(photos), "--out", str(bundle),
+            # small networks have no parsers and no checker, and need less of everything
+            "--parts", "tryon", "--size", "64x128", "--calibration-runs", "1", "--calibration-steps", "2",
+            "--examples", str(photos),
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+        manifest = read_manifest(bundle)
+        assert {(source.repo, source.revision) for source in manifest.sources} == {(name, COMMIT) for name in SOURCES}
+        report = json.loads((bundle / "report.json").read_bytes())
+        assert [(row["bundle"], row["reference"], row["pairs"]) for row in report["quality"]] == [
+            ("fp16", "fp32", 1),
+            ("int8", "fp32", 1),
+        ]
+        assert {(row["bundle"], row["preset"]) for row in report["speed"]} == {
+            (kind, preset) for kind in ("fp16", "int8") for preset in ("reference", "balanced", "fast")
+        }
+
+        # Measured again, it keeps what can be compared no more.
+        ran = run(hub, tmp_path / "maintainer", "report", str(bundle), "--pictures", str(photos))
+        assert ran.returncode == 0, ran.stderr
+        again = json.loads((bundle / "report.json").read_bytes())
+        assert (again["quality"], again["compared"]) == (report["quality"], report["date"])
+        assert {row["bundle"] for row in again["speed"]} == {"int8"}
+        assert f"Against fp32 (on {report['date']})" in ran.stdout
+
+        repo, space = "name/catvton-openvino-int8", "name/try-on"
+        command = ("publish", str(bundle), "--repo", repo, "--space", space)
+        ran = run(hub, tmp_path / "maintainer", *command, HF_TOKEN="hf_write")
+        assert ran.returncode == 0, ran.stderr
+        pinned = ran.stdout.split()[0]
+        assert pinned == f"{repo}@{hub.repos[repo].main}"
+        model = hub.repos[repo].commits[hub.repos[repo].main]
+        assert "Against fp32" in model["README.md"].decode()
+        assert model["examples/person/Ada.png"] == (photos / "person/Ada.png").read_bytes()
+        assert hub.repos[f"spaces/{space}"].variables == {"CATVTON_OV_MODEL": pinned}
+
+        out = tmp_path / "result.png"
+        ran = run(
+            hub, tmp_path / "visitor", "try-on", "--person", str(photos / "person/Ada.png"), "--garment",
+            str(photos / "garment/upper-dots.png"), "--mask", str(photos / "mask/Ada-upper.png"), "--preset", "fast",
+            "--out", str(out), CATVTON_OV_MODEL=pinned,
+        )  # fmt: skip
+        assert ran.returncode == 0, ran.stderr
+    with Image.open(out) as picture, Image.open(photos / "person/Ada.png") as person:
+        assert picture.size == person.size
+
+
+@pytest.mark.parametrize("folder", ["none", "empty"])
+def test_examples_that_are_none_are_refused_before_anything_is_fetched(folder: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with serve({}) as hub:
+        ran = run(
+            hub, tmp_path / "home", "export", "--base", "a/b", "--vae", "a/c", "--catvton", "a/d",
+            "--checkpoint", "mix", "--out", str(tmp_path / "out"), "--examples", str(tmp_path / folder),
+        )  # fmt: skip
+        assert ran.returncode == 1
+        assert "holds person/, garment/ and mask/" in ran.stderr
+        assert not hub.served
