@@ -96,7 +96,7 @@ class PipelineSubject:
             work.bundle, work.device, threads=work.threads, precision=work.precision, profile=work.operations
         )
         manifest = self._pipeline.bundle.manifest
-        self._options = work.options
+        self._options, self._size = work.options, work.size
         self._picture, self._sample = noise_inputs(work.size, manifest.latent.channels, manifest.latent.downsample)
         self._latent: Array | None = None
         self._pipeline.unet.take(work.options.shortcuts)
@@ -111,6 +111,7 @@ class PipelineSubject:
     def encode(self) -> None:
         for _ in range(2):
             self._latent = self._pipeline.vae_encoder(picture=self._picture)
+        self._pipeline.spare(self._pipeline.vae_encoder, self._size)
 
     def plan(self) -> list[Pass]:
         options = self._options
@@ -123,6 +124,7 @@ class PipelineSubject:
     def decode(self) -> None:
         assert self._latent is not None
         self._pipeline.vae_decoder(latent=self._latent)
+        self._pipeline.spare(self._pipeline.vae_decoder, self._size)
 
     def operations(self) -> Mapping[str, float]:
         return self._pipeline.unet.profile()
@@ -155,6 +157,7 @@ def perform(work: Work) -> Measurement:
     """Do the work in this process, which had better be fresh."""
     subject, load = _timed(lambda: _subject(work))
     _, compiling = _timed(subject.prepare)
+    subject.encode()
     _, encode = _timed(subject.encode)
     plan = subject.plan()
     counts = sum(planned.full for planned in plan), sum(not planned.full for planned in plan)
@@ -170,6 +173,7 @@ def perform(work: Work) -> Measurement:
     if work.operations:
         subject.run(plan[0])
         operations = subject.operations()
+    subject.decode()
     _, decode = _timed(subject.decode)
     full, some = statistics.mean(seconds[True]), seconds[False]
     denoise = full * counts[0] + (statistics.mean(some) * counts[1] if some else 0)
@@ -184,7 +188,7 @@ def perform(work: Work) -> Measurement:
         decode=decode,
         picture=encode + denoise + decode,
         estimated=sum(map(len, seconds.values())) < len(plan),
-        peak_rss_bytes=_peak_rss(),
+        peak_rss_bytes=peak_rss(),
         operations=operations,
     )
 
@@ -223,7 +227,7 @@ def _timed(do: Callable[[], _T]) -> tuple[_T, float]:
     return result, time.perf_counter() - start
 
 
-def _peak_rss() -> int:
+def peak_rss() -> int:
     """The most memory this process has held, in bytes; 0 where the system does not tell."""
     try:  # on Linux, getrusage would count what the parent held when it started this process
         status = Path("/proc/self/status").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -127,10 +128,28 @@ def test_bench_is_asked_wrongly(capsys: pytest.CaptureFixture[str]) -> None:
         BenchOptions(rounds=0)
 
 
+def test_bench_without_the_exporters_packages_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "nncf", None)
+    for name in [name for name in sys.modules if name.startswith("catvton_ov.export.")]:
+        monkeypatch.delitem(sys.modules, name)
+    assert cli.main(["bench"]) == 1
+    assert "nncf is missing: pip install -r requirements-export.txt" in capsys.readouterr().err
+
+
 def test_the_table() -> None:
-    row = Row("fast", (384, 512), 60.0, (58.0, 61.0), 8.0, 1.0, (6, 6), 3_700_000_000, True, 15.5, 1, 6, 9, 3, 4, {})
+    row = Row(
+        "fast", (384, 512), seconds_per_picture=60.0, seconds_per_picture_range=(58.0, 61.0), seconds_per_unet_pass=8.0,
+        seconds_per_unet_pass_range=(7.5, 8.5), seconds_per_shallow_pass=1.0, passes=(6, 6),
+        peak_rss_bytes=3_700_000_000, estimated=True, times_notebook=15.5, load=0.5, compile=6, first_pass=9, encode=3,
+        decode=4, vae_range=(6, 8), operations={},
+    )  # fmt: skip
     lines = list(render([row, dataclasses.replace(row, error="no memory", seconds_per_picture=None)]))
-    assert "| fast | 384x512 | ≈ 60 | 58 to 61 | 15.50 | 6 + 6 | 8 | 1 | 7 | 6 | 3.70 GB |" in lines
+    assert (
+        "| fast | 384x512 | ≈ 60 | 58 to 61 | 15.50 | 6 + 6 | 8 (7.5 to 8.5) | 1 | 7 (6 to 8) | 0.5 | 6 | 9 | 3.70 GB |"
+        in lines
+    )
     assert "fast at 384x512 could not run: no memory" in lines
 
 

@@ -18,17 +18,20 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import psutil
 from PIL import Image
 
 from catvton_ov.masking import cloth_agnostic_mask
 from catvton_ov.masking.parsers import PublishedParser, open_parser
-from catvton_ov.options import TryOnResult, TryOnStep, size_of
+from catvton_ov.measure import peak_rss
+from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep, size_of
 from catvton_ov.pace import Clock, Pace
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import PRESETS, preset
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.sources import open_bundle
 
+Pictures = tuple[Image.Image, Image.Image, Image.Image]  # person, garment and mask
 ROOT = Path(__file__).resolve().parent.parent
 READY = """
 import sys
@@ -95,11 +98,11 @@ def picture(model: str, size: tuple[int, int], name: str, times: int) -> None:
     pipeline, known = TryOnPipeline.load(model), None
     for number in range(times):
         known = _one(pipeline, (person, garment, mask), preset(name, size=size, seed=number), known)
-    print(f"highest memory of the process: {_memory('VmHWM'):.2f} GB")
+    print(f"highest memory of the process: {peak_rss() / 1e9:.2f} GB")
 
 
-def _one(pipeline, pictures, options, known: Pace | None) -> Pace:  # type: ignore[no-untyped-def]
-    clock, begun, said = Clock(options, known, options.size), time.perf_counter(), []
+def _one(pipeline: TryOnPipeline, pictures: Pictures, options: TryOnOptions, known: Pace | None) -> Pace:
+    clock, begun, said = Clock(options, known, pictures[0].size), time.perf_counter(), []
     if (guess := clock.before()) is not None:
         print(f"said before: {guess:.1f} s")
     for item in pipeline.steps(*pictures, options):
@@ -123,7 +126,7 @@ def mask(model: str, size: tuple[int, int]) -> None:
     assert isinstance(parser, PublishedParser), f"{model} does not bring the published parsers"
     rng = np.random.default_rng(0)
     photo = Image.fromarray(rng.integers(0, 256, (*size[::-1], 3), np.uint8))
-    before = _memory("VmRSS")
+    before = psutil.Process().memory_info().rss / 1e9
     for number in range(2):
         if number:
             parser.frugal = False
@@ -144,14 +147,8 @@ def mask(model: str, size: tuple[int, int]) -> None:
         what = "compiled already" if number else "compiled for it, and let go"
         print(f"{what}: {now - begun:.2f} s ({parts}, mask {now - started:.2f})")
         if not number:
-            print(f"memory: {before:.2f} GB before, {_memory('VmHWM') - before:.2f} GB more at its highest")
-    print(f"all three kept in memory: {_memory('VmHWM') - before:.2f} GB more at its highest")
-
-
-def _memory(field: str) -> float:
-    """GB, of this process."""
-    status = Path("/proc/self/status").read_text()
-    return 1024 * int(status.partition(f"{field}:")[2].split()[0]) / 1e9
+            print(f"memory: {before:.2f} GB before, {peak_rss() / 1e9 - before:.2f} GB more at its highest")
+    print(f"all three kept in memory: {peak_rss() / 1e9 - before:.2f} GB more at its highest")
 
 
 def main() -> None:

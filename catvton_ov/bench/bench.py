@@ -44,16 +44,18 @@ class Row:
     seconds_per_picture: float | None = None  # encoding, every pass, decoding; compiling is apart
     seconds_per_picture_range: tuple[float, float] | None = None  # the quickest and the slowest round
     seconds_per_unet_pass: float | None = None  # of a full one; of batch 2 where guidance is done so
+    seconds_per_unet_pass_range: tuple[float, float] | None = None  # the quickest and the slowest of all rounds
     seconds_per_shallow_pass: float | None = None
     passes: tuple[int, int] | None = None  # of a picture: full and shallow
     peak_rss_bytes: int | None = None  # of the whole process, the highest of the rounds
     estimated: bool | None = None  # whether pictures were multiplied up from fewer passes
     times_notebook: float | None = None  # how many pictures in the notebook's time for one
-    load: float | None = None
+    load: float | None = None  # opening the bundle
     compile: float | None = None
-    first_pass: float | None = None
-    encode: float | None = None
+    first_pass: float | None = None  # which is slower and not counted
+    encode: float | None = None  # both pictures
     decode: float | None = None
+    vae_range: tuple[float, float] | None = None  # of both together, the quickest and the slowest round
     operations: Mapping[str, float] | None = None  # operation type -> its share of a full pass
     against: str | None = None  # whose time is the notebook's: notebook-fp16 where that could not run
     error: str | None = None  # why it could not run
@@ -125,6 +127,7 @@ def _row(
         return statistics.median(map(value, found))
 
     pictures = [each.picture for each in found]
+    vae = [each.encode + each.decode for each in found]
     # Round by round: turns that were neighbours in time are compared with each other.
     ratios = [theirs.picture / ours.picture for theirs, ours in zip(every.get(against or "", ()), found, strict=False)]
     return Row(
@@ -133,6 +136,10 @@ def _row(
         seconds_per_picture=statistics.median(pictures),
         seconds_per_picture_range=(min(pictures), max(pictures)),
         seconds_per_unet_pass=middle(lambda each: each.unet_pass[1]),
+        seconds_per_unet_pass_range=(
+            min(each.unet_pass[0] for each in found),
+            max(each.unet_pass[2] for each in found),
+        ),
         seconds_per_shallow_pass=None if found[0].shallow_pass is None else middle(lambda each: each.shallow_pass or 0),
         passes=found[0].passes,
         peak_rss_bytes=max(each.peak_rss_bytes for each in found),
@@ -144,14 +151,15 @@ def _row(
         first_pass=middle(lambda each: each.first_pass),
         encode=middle(lambda each: each.encode),
         decode=middle(lambda each: each.decode),
+        vae_range=(min(vae), max(vae)),
         operations=operations,
     )
 
 
 def render(rows: Sequence[Row]) -> Iterator[str]:
     """Lines of Markdown: the table, where the time goes, and what could not run."""
-    head = ("recipe", "size", "s a picture", "range", "× notebook", "passes", "s a pass", "shallow", "VAE", "compile",
-            "peak RSS")  # fmt: skip
+    head = ("recipe", "size", "s a picture", "range", "× notebook", "passes", "s a pass", "shallow", "VAE", "load",
+            "compile", "first pass", "peak RSS")  # fmt: skip
     yield "| " + " | ".join(head) + " |"
     yield "|---|---|" + "---:|" * (len(head) - 2)
     for row in rows:
@@ -174,7 +182,7 @@ def render(rows: Sequence[Row]) -> Iterator[str]:
 
 def _cells(row: Row) -> tuple[Any, ...]:
     if row.seconds_per_picture is None or row.seconds_per_picture_range is None or row.passes is None:
-        return row.recipe, _size(row), "could not run", *[""] * 8
+        return row.recipe, _size(row), "could not run", *[""] * 10
     low, high = row.seconds_per_picture_range
     return (
         row.recipe,
@@ -183,12 +191,18 @@ def _cells(row: Row) -> tuple[Any, ...]:
         f"{low:.3g} to {high:.3g}",
         "" if row.times_notebook is None else f"{row.times_notebook:.2f}",
         f"{row.passes[0]} + {row.passes[1]}" if row.passes[1] else f"{row.passes[0]}",
-        f"{row.seconds_per_unet_pass:.3g}",
+        _with_range(row.seconds_per_unet_pass, row.seconds_per_unet_pass_range),
         "" if row.seconds_per_shallow_pass is None else f"{row.seconds_per_shallow_pass:.3g}",
-        f"{(row.encode or 0) + (row.decode or 0):.3g}",
+        _with_range((row.encode or 0) + (row.decode or 0), row.vae_range),
+        f"{row.load:.2g}",
         f"{row.compile:.3g}",
+        f"{row.first_pass:.3g}",
         f"{(row.peak_rss_bytes or 0) / 1e9:.2f} GB",
     )
+
+
+def _with_range(value: float | None, extent: tuple[float, float] | None) -> str:
+    return f"{value:.3g}" if extent is None else f"{value:.3g} ({extent[0]:.3g} to {extent[1]:.3g})"
 
 
 def _size(row: Row) -> str:

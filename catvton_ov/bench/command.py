@@ -58,6 +58,8 @@ def run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr, flush=True)
 
     recipes = tuple(args.recipes.split(","))
+    if args.random_weights or any(name.startswith("notebook") for name in recipes):
+        _need_the_exporter()
     options = BenchOptions(
         recipes=recipes,
         sizes=_sizes(args.size),
@@ -98,6 +100,16 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(f"- {name}: {MEANING[name]}" for name in recipes), end="\n\n")
         print("\n".join(render(rows)))
     return 0
+
+
+def _need_the_exporter() -> None:
+    try:
+        import catvton_ov.export.yardstick  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise OptionsError(
+            f"The notebook's recipe and random weights have to be made first, for which {error.name} is missing: "
+            "pip install -r requirements-export.txt, or choose --recipes reference,balanced,fast of a model."
+        ) from None
 
 
 def _sizes(text: str | None) -> tuple[tuple[int, int], ...]:

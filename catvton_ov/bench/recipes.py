@@ -12,5 +12,5 @@ MEANING = {
     "notebook-fp16": "the notebook without its quantization: float weights; all else as there",
     "reference": "the paper's recipe: DDIM 50, eta 1, guidance on every step",
     "balanced": "12 steps of DPM-Solver++(2M), deep features reused on every second",
-    "fast": "8 steps of DPM-Solver++(2M), deep features reused on two of three, no guidance on the noisiest",
+    "fast": "8 steps of DPM-Solver++(2M), deep features reused on two of three, guidance on the middle five",
 }
