@@ -100,8 +100,17 @@ class Clock:
             self._full.append((seconds - shallow * self._shallow_pass()) / full)
         else:
             self._shallow.append(seconds / shallow)
+        shown = self.so_far()
+        return shown.steps(self.plan[self._done :]) + shown.after
+
+    def so_far(self, before: float = 0.0) -> Pace:
+        """What the steps until now have shown; the decoding is guessed where the machine has never shown one.
+
+        Args:
+            before: seconds that preceded the first step.
+        """
         after = self.known.after if self.known else decoding_share(self.size) * self._full_pass()
-        return Pace(self._full_pass(), self._shallow_pass(), 0.0, after).steps(self.plan[self._done :]) + after
+        return Pace(self._full_pass(), self._shallow_pass(), before, after)
 
     def pace(self, seconds: Mapping[str, float]) -> Pace:
         """What this picture has shown.

@@ -35,6 +35,7 @@ from catvton_ov.sources import open_bundle
 from catvton_ov.stopwatch import Stopwatch
 from catvton_ov.unet import UNet
 
+LARGE = 400_000  # pixels; see TryOnPipeline.spare
 BICUBIC = Image.Resampling.BICUBIC
 Array = npt.NDArray[np.float32]
 Picture = Image.Image | npt.NDArray[np.uint8]
@@ -139,6 +140,7 @@ class TryOnPipeline:
             flat = fit_garment(as_rgb(garment, "photo of the garment"), size)
         with watch("encode"), self._compiling_unet(size, options.shortcuts):
             condition = self._condition(encode or self.encode, seen, flat, soft_mask)
+        self.spare(self.vae_encoder, size)
         rough = None
         if preview_every and preview_kind == "rough":
             rough = RoughDecoder(condition.pictures, condition.latent)
@@ -156,6 +158,7 @@ class TryOnPipeline:
             yield TryOnStep(number, total, watch.seconds["denoise"] - before, preview)
         with watch("decode"):
             picture = to_picture(self._decode(latents))
+        self.spare(self.vae_decoder, size)
         with watch("paste"):
             result = frame.paste_back(photo, picture, blend)
         yield TryOnResult(result, seed, watch.seconds)
@@ -213,6 +216,15 @@ class TryOnPipeline:
     def encode(self, picture: Array) -> Array:
         """The scaled latent (1, C, h, w) of a picture (1, 3, H, W), float32 in [-1, 1]."""
         return self.vae_encoder(picture=picture)
+
+    def spare(self, half: Network, size: Size) -> None:
+        """Give the memory of a half of the VAE back after its use, where pictures are large.
+
+        Compiling it again takes a second or two whatever the size; its memory grows with the pixels, and the UNet needs
+        most of what there is.
+        """
+        if size[0] * size[1] >= LARGE:
+            half.release()
 
     def _condition(
         self, encode: Encode, person: Image.Image, garment: Image.Image, soft_mask: Image.Image

@@ -158,6 +158,11 @@ class Network:
         except RuntimeError as error:
             raise DeviceError(f"OpenVINO could not run the model: {_first_line(error)}") from error
 
+    def output_shape(self, name: str) -> tuple[int, ...]:
+        """Of an output of the part as it is compiled."""
+        assert self._request is not None
+        return tuple(self._request.get_tensor(name).shape)
+
     def profile(self) -> dict[str, float]:
         """Where the time of the last run went: operation type -> seconds. Empty unless the runtime profiles."""
         return {} if self._request is None else operation_seconds(self._request)

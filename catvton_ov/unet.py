@@ -46,11 +46,13 @@ class UNet:
         self._shortcuts = shortcuts
 
     def prepare(self, sample: tuple[int, ...]) -> None:
-        """Read, edit and compile for samples of this shape, unless that is what is compiled already.
+        """Read, edit and compile for samples of this shape what passes need, unless that is compiled already.
 
         Raises what calling raises.
         """
         self._full.prepare(sample=sample, timestep=(1,))
+        if self._shortcuts.caches:
+            self._shallow.prepare(sample=sample, timestep=(1,), deep=self._full.output_shape(DEEP))
 
     def __call__(self, sample: Array, timestep: Timestep) -> Array:
         """A full pass.

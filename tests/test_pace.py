@@ -11,7 +11,7 @@ from PIL import Image
 from catvton_ov.machine import _cpu_quota, cores, quota_cores
 from catvton_ov.memory import Memory
 from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
-from catvton_ov.pace import Clock, Pace, Paces, pace_key
+from catvton_ov.pace import Clock, Pace, Paces, decoding_share, pace_key
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.speed import Speed
 from catvton_ov.pipeline import TryOnPipeline
@@ -80,6 +80,24 @@ def test_what_the_first_picture_of_a_process_compiles_is_not_expected_of_the_nex
     make(Speed(engine, speed.paces), encode=9, decode=4)  # the next start of the page
     assert speed.clock("paper_doll", "CPU", options).before() == steps
     assert speed.paces.get(speed._key("paper_doll", "CPU", options)) == Pace(8, 1, 4, 3)
+
+
+def test_the_first_steps_are_remembered_though_the_picture_is_never_finished(tmp_path: Path) -> None:
+    engine = Engine(["paper_doll"])
+    speed = Speed(engine, Paces(Memory(tmp_path / "memory.json")))
+    engine.bundle("paper_doll")
+    options = preset("reference")
+    assert speed.estimate("paper_doll", "CPU", options) is None
+    clock = speed.clock("paper_doll", "CPU", options)
+    clock.step(9.0)
+    clock.step(8.0)
+    speed.glimpse("paper_doll", "CPU", clock, 3.0)
+    expected = 3 + 50 * 8 + 4 * decoding_share((192, 256))
+    assert speed.estimate("paper_doll", "CPU", options) == pytest.approx(expected)
+    known = speed.clock("paper_doll", "CPU", options)
+    known.step(80.0)
+    speed.glimpse("paper_doll", "CPU", known, 3.0)  # what is known is not overwritten by a glimpse
+    assert speed.estimate("paper_doll", "CPU", options) == pytest.approx(expected)
 
 
 def test_a_real_run_is_estimated(golden_bundle: Path) -> None:

@@ -17,6 +17,8 @@ import openvino as ov
 import pytest
 from PIL import Image
 
+from catvton_ov import pipeline as pipeline_module
+from catvton_ov import runtime
 from catvton_ov.bundle import MANIFEST, Bundle, record_files
 from catvton_ov.errors import BundleDamagedError, BundleNotFoundError, InputError, MaskError, OptionsError
 from catvton_ov.images import Frame, blur_mask, fit_garment, repaint, to_picture
@@ -396,6 +398,31 @@ def test_auto_and_one_thread_give_nearly_the_same_picture(golden_bundle: Path, p
     assert np.abs(ours - theirs).max() <= 2
     compiled = other.unet._full._request.get_compiled_model()
     assert compiled.get_property("EXECUTION_DEVICES") in (["CPU"], "CPU", ["(CPU)"], "(CPU)")
+
+
+def test_where_pictures_are_large_the_vae_is_let_go_after_its_use(
+    golden_bundle: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept, frugal = TryOnPipeline.load(golden_bundle), TryOnPipeline.load(golden_bundle)
+    expected = kept(*inputs(), QUICK).picture
+    monkeypatch.setattr(pipeline_module, "LARGE", 1)
+    at_first_step = None
+    for item in frugal.steps(*inputs(), QUICK):
+        at_first_step = at_first_step or (frugal.vae_encoder._request, frugal.vae_decoder._request)
+        if isinstance(item, TryOnResult):
+            assert np.array_equal(np.asarray(item.picture), np.asarray(expected))
+    assert at_first_step == (None, None)
+    assert (frugal.vae_encoder._request, frugal.vae_decoder._request) == (None, None)
+    assert kept.vae_encoder._request is not None
+
+
+def test_a_containers_quota_is_the_number_of_threads(golden_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given, expected in ((None, 1), (2, 2)):  # what is asked for counts more
+        monkeypatch.setattr(runtime, "quota_cores", lambda: 1)
+        part = TryOnPipeline.load(golden_bundle, threads=given).vae_encoder
+        part.prepare(picture=(1, 3, 64, 64))
+        assert part._request is not None
+        assert part._request.get_compiled_model().get_property("INFERENCE_NUM_THREADS") == expected
 
 
 def loaded_from_cache(pipeline: TryOnPipeline) -> list[bool]:
