@@ -62,7 +62,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
         # What decides the time.
         timed = [result.speed, model, advanced.device, result.size, advanced.steps, advanced.guidance]
-        told = [category, *chosen, result.speed, result.size, *person.percents]  # what settings hold
+        told = [category, *chosen, result.speed, result.size, garment.worn, *person.percents]  # what settings hold
         timing = {"fn": trying.estimate, "inputs": timed, "outputs": result.estimate, **QUIET}
         changed = model.change(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
         changed.then(**timing)
@@ -94,6 +94,8 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             **QUIET,
         )
         person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
+        finding.success(handlers.show_labels, [editor, parsed], person.labels, **QUIET)
+        gr.on([editor.upload, editor.clear, example.change], lambda: None, None, person.labels, **QUIET)
         garment.rare.input(handlers.show_categories, [garment.rare, category], category, api_visibility="private")
         chosen_speed = [advanced.steps, advanced.guidance, advanced.sampler, result.estimate]
         result.speed.input(trying.choose_speed, timed[:4], chosen_speed, **QUIET)
@@ -160,10 +162,13 @@ def _endpoints(endpoints: Endpoints, trying: TryOn) -> None:
             gr.Number(None, label="seed"),
             gr.Textbox(None, label="preset"),
             gr.Textbox(None, label="size"),
+            gr.Number(1, label="person_number"),
+            gr.Checkbox(False, label="worn"),
         ]
         answers = [gr.Image(label="image", format="png"), gr.Number(label="seed"), gr.JSON(label="timings")]
         gr.Button().click(endpoints.try_on_files, given, answers, api_name="try_on", **ONE_JOB)
         reach = [gr.Number(0, label=name) for name in ("grow", "up", "down", "left", "right")]
+        reach.append(gr.Number(1, label="person_number"))
         photo = gr.File(label="person", type="filepath")
         kind = gr.Textbox(CATEGORIES[0], label="category")
         mask = gr.Image(label="mask", format="png")

@@ -22,7 +22,7 @@ PRESETS: Mapping[PresetName, TryOnOptions] = {
     "reference": TryOnOptions(steps=50, sampler="ddim", eta=1.0),
     "balanced": TryOnOptions(steps=12, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=2)),
     "fast": TryOnOptions(
-        steps=8, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=3, guided=(0.375, 1.0))
+        steps=8, sampler="dpmpp_2m", spacing="trailing", shortcuts=Shortcuts(cache_every=3, guided=(0.125, 0.75))
     ),
 }  # fmt: skip
 MANY_CORES = 8

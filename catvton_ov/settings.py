@@ -28,9 +28,13 @@ class TryOnSettings:
     adjustment: MaskAdjustment = field(default_factory=MaskAdjustment)  # of the auto-mask
     painted: bool = False  # whether the mask was painted or corrected by hand, so that it has to be given again
     model: str = ""  # the bundle's name, for people
+    person_number: int = 1  # of several persons on the photo, whose clothes: the largest is the first
+    worn: bool = False  # whether the garment is cut out of a photo of somebody who wears it
 
     def __post_init__(self) -> None:
-        """Raises OptionsError for an unknown category."""
+        """Raises OptionsError for an unknown category, or a person before the first."""
+        if self.person_number < 1:
+            raise OptionsError(f"Persons are counted from 1, the largest; got {self.person_number}.")
         if self.category not in GARMENT_CATEGORIES:
             expected = ", ".join(GARMENT_CATEGORIES)
             raise OptionsError(f"Unknown category {self.category!r}; expected one of {expected}.")
@@ -54,6 +58,7 @@ class TryOnSettings:
     def to_query(self) -> str:
         """What differs from the defaults, as the query of a link: `category=upper&steps=30&seed=7`."""
         values: dict[str, Any] = {"category": self.category}
+        values |= {name: value for name in _OWN if (value := getattr(self, name)) != getattr(TryOnSettings, name)}
         for part in (self.options, self.adjustment):
             usual = asdict(type(part)())
             values |= {name: value for name, value in asdict(part).items() if value != usual[name]}
@@ -83,8 +88,9 @@ def _value(text: str) -> Any:
         return text
 
 
+_OWN = ("person_number", "worn")  # of the settings themselves, beside the category
 _PLACES: dict[str, str | None] = {
-    "category": None,
+    **dict.fromkeys(("category", *_OWN)),
     **{item.name: "options" for item in fields(TryOnOptions)},
     **{item.name: "adjustment" for item in fields(MaskAdjustment)},
 }

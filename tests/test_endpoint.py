@@ -13,9 +13,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 
 from catvton_ov.images import open_picture
-from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
-from catvton_ov.presets import PRESETS, preset
+from catvton_ov.presets import PRESETS, default_preset, preset
 from tests.serving import ROOT, served_page
 
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
@@ -45,7 +44,8 @@ def call(client: Client, **changes: object) -> tuple[str, int, dict[str, float]]
 def test_the_endpoint_gives_the_pipelines_own_picture_its_seed_and_timings(client: Client) -> None:
     path, seed, timings = call(client)
     pictures = [open_picture(example(kind)) for kind in ("person", "garment", "mask")]
-    expected = TryOnPipeline.load("paper_doll")(*pictures, TryOnOptions(steps=2, seed=7)).picture
+    usual = preset(default_preset("CPU"), steps=2, guidance_scale=2.5, sampler="ddim", seed=7)
+    expected = TryOnPipeline.load("paper_doll")(*pictures, usual).picture
     with Image.open(path) as answer:
         assert answer.format == "PNG"
         assert not answer.getexif()
@@ -67,6 +67,7 @@ def test_a_preset_is_the_pipelines_own_and_presets_tell_what_it_is(client: Clien
     with Image.open(path) as answer:
         assert np.array_equal(np.asarray(answer), np.asarray(expected))
     told = client.predict(api_name="/presets")
+    assert told["default"] == default_preset("CPU")
     assert list(told["presets"]) == list(PRESETS)
     assert told["default"] in PRESETS
     options = told["presets"]["fast"]["options"]

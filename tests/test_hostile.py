@@ -29,7 +29,7 @@ from tests.visitor import JSON, Answer, Visitor
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
 PERSON = EXAMPLES / "person" / "Ada.png"
 PHOTO = Image.open(PERSON).convert("RGB")
-RIGHT = ("upper", 1, 1, "ddim", 7, None, None)  # category, steps, guidance_scale, sampler, seed, preset, size
+RIGHT = ("upper", 1, 1, "ddim", 7, "reference", None, 1, False)  # category, steps, ..., size, person_number, worn
 
 
 @pytest.fixture(scope="module")

@@ -70,7 +70,7 @@ def visit(url: str, number: int, end: float, tally: Tally) -> None:
                 answer = visitor.press("try-on", person=person, garment=files[1], steps=chance.randint(1, 4))
                 _count(tally, act, answer.worked or "queue" in str(answer.message).lower(), answer.message)
             elif act == "drop":  # a job is begun and the visitor is gone
-                body = {"data": [*files, "upper", 30, 2.5, "ddim", 1, None]}
+                body = {"data": [*files, "upper", 30, 2.5, "ddim", 1, "reference", None, 1, False]}
                 sent = visitor.http.post("gradio_api/call/try_on", content=json.dumps(body), headers=JSON)
                 if sent.status_code == 200:
                     with visitor.http.stream("GET", f"gradio_api/call/try_on/{sent.json()['event_id']}", timeout=1):
@@ -78,7 +78,7 @@ def visit(url: str, number: int, end: float, tally: Tally) -> None:
                 tally.outcomes[act] += 1
             elif act == "nonsense":
                 bad = visitor.upload(nonsense[1], nonsense[0])
-                answer = visitor.call("try_on", bad, *files[1:], "upper", 1, 1, "ddim", 1, None)
+                answer = visitor.call("try_on", bad, *files[1:], "upper", 1, 1, "ddim", 1, "reference", None, 1, False)
                 _count(tally, act, not answer.worked and bool(answer.message), answer.message)
             else:
                 visitor.http.get("")
@@ -115,7 +115,7 @@ def test_eight_visitors_of_all_kinds_are_served_and_the_process_stays_as_large_a
             visitor.join()
         honest = Visitor(url)
         files = [honest.upload((EXAMPLES / name).read_bytes(), name) for name in PICTURES]
-        assert honest.call("try_on", *files, "upper", 1, 1, "ddim", 1, None).worked
+        assert honest.call("try_on", *files, "upper", 1, 1, "ddim", 1, "reference", None, 1, False).worked
         time.sleep(5)
         last = Sample.of(pid)
     warm = [sample for part, sample in samples if 0.3 <= part < 0.5]

@@ -20,8 +20,8 @@ from PIL import Image
 
 from catvton_ov.images import open_picture
 from catvton_ov.marking import MARK
-from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
+from catvton_ov.presets import default_preset, preset
 from tests import hostile
 from tests.serving import ROOT, served_page
 from tests.visitor import Visitor
@@ -111,7 +111,9 @@ def test_a_try_on_with_the_mask_that_was_found_is_the_pipelines_own_picture(url:
     answer = agent.call("try_on", person=uploads["person"], garment=garment, mask=path, steps=2, seed=7)
     picture = Image.open(io.BytesIO(base64.b64decode(answer.content[0].data)))
     person, flat = (open_picture(PICTURES[name]) for name in ("person", "garment"))
-    expected = TryOnPipeline.load("paper_doll")(person, flat, mask, TryOnOptions(steps=2, seed=7)).picture
+    expected = TryOnPipeline.load("paper_doll")(
+        person, flat, mask, preset(default_preset("CPU"), steps=2, seed=7)
+    ).picture
     assert np.array_equal(np.asarray(picture), np.asarray(expected))
     assert picture.info["Description"] == MARK["Description"]
     told = json.loads(answer.content[1].text)

@@ -326,6 +326,12 @@ def test_a_mask_found_grown_and_erased_in_a_corner_leaves_that_corner_alone(page
     beyond = cv2.dilate(mask.astype(np.uint8), np.ones((41, 41), np.uint8)) == 0
     assert not changed[beyond].any()
 
+    page.get_by_text("What was recognised").click()
+    shown = fetched(page, "#labels img")
+    assert shown.shape[:2] == (photo.height, 3 * photo.width)
+    page.locator("#persons .thumbnail-item").nth(3).click()  # of whom nothing is recognised yet
+    expect(page.locator("#labels img")).to_have_count(0)
+
 
 def test_a_model_on_its_way_shows_how_far_it_is_and_then_serves(browser: Browser, tmp_path: Path) -> None:
     bundle = ROOT / "assets" / "paper_doll"
@@ -340,7 +346,9 @@ def test_a_model_on_its_way_shows_how_far_it_is_and_then_serves(browser: Browser
             page.set_default_timeout(SLOW)
             page.goto(url)
             assert stall.reached.wait(60)
-            expect(page.locator(".notice")).to_contain_text(re.compile(r"Fetching the model: \d+ of \d+ MB"))
+            expect(page.locator(".notice")).to_contain_text(
+                re.compile(r"Fetching the model: \d+ of \d+ MB, (about \d+ min|less than a minute) left")
+            )
             stall.go.set()
             expect(page.locator(".notice")).to_contain_text("drawn figures", timeout=SLOW)
             expect(page.locator("#persons .thumbnail-item").first).to_be_visible()
@@ -487,9 +495,9 @@ def test_a_reload_in_the_middle_keeps_what_is_done_and_frees_the_machine_for_the
     expect(page.locator("#status")).to_contain_text(re.compile(r"Variant 2 of 4: step"), timeout=SLOW)
     page.reload()
     begun = time.monotonic()
-    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None, None).worked
+    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, "reference", None, 1, False).worked
     first = time.monotonic() - begun
-    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, None, None).worked
+    assert visitor.call("try_on", *files, "upper", 10, 2.5, "ddim", 1, "reference", None, 1, False).worked
     assert first < 6 * (time.monotonic() - begun - first), "nearly 150 steps were waited for"
     expect(page.locator("#status")).to_contain_text("Your last result", timeout=SLOW)
     assert fetched(page, "#result img").shape == (512, 384, 3)

@@ -31,6 +31,7 @@ from tests.serving import ROOT, served_page
 from tests.visitor import Visitor
 
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
+REST = ("reference", None, 1, False)  # preset, size, person_number and worn of /try_on
 
 
 def test_readiness_is_loading_then_ready(tmp_path: Path) -> None:
@@ -74,7 +75,7 @@ def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_bro
         visitor = Visitor(url)
         pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
-        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1, None, None]}
+        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1, *REST]}
         assert visitor.http.post("gradio_api/call/try_on", json=body).status_code == 200
         time.sleep(1.5)
     finally:
@@ -86,7 +87,7 @@ def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_bro
         _wait_for(url)
         visitor = Visitor(url)
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
-        assert visitor.call("try_on", *files, "upper", 1, 1, "ddim", 1, None, None).worked
+        assert visitor.call("try_on", *files, "upper", 1, 1, "ddim", 1, *REST).worked
         files[0] = visitor.upload((EXAMPLES / pictures[0]).read_bytes(), pictures[0])
         asked = visitor.press("auto-mask", Model=str(broken), person={"background": files[0], "layers": []})
         assert "is damaged: unet/openvino_model.bin has" in str(asked.message)
@@ -169,7 +170,7 @@ def test_a_try_on_that_takes_too_long_is_stopped_and_says_so(tmp_path: Path) -> 
         visitor = Visitor(url)
         pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
-        answer = visitor.call("try_on", *files, "upper", 100, 2.5, "ddim", 1, None, None)
+        answer = visitor.call("try_on", *files, "upper", 100, 2.5, "ddim", 1, *REST)
         assert "choose fewer steps" in str(answer.message)
 
 
@@ -178,18 +179,18 @@ def test_a_try_on_that_nobody_waits_for_any_more_is_stopped_and_a_full_queue_say
         visitor, second, third = (Visitor(url) for _ in range(3))
         pictures = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in pictures]
-        assert visitor.call("try_on", *files, "upper", 1, 2.5, "ddim", 1, None, None).worked  # compiled
+        assert visitor.call("try_on", *files, "upper", 1, 2.5, "ddim", 1, *REST).worked  # compiled
         begun = time.monotonic()
-        assert visitor.call("try_on", *files, "upper", 20, 2.5, "ddim", 1, None, None).worked
+        assert visitor.call("try_on", *files, "upper", 20, 2.5, "ddim", 1, *REST).worked
         whole = 5 * (time.monotonic() - begun)
 
-        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1, None, None]}
+        body = {"data": [*files, "upper", 100, 2.5, "ddim", 1, *REST]}
         job = visitor.http.post("gradio_api/call/try_on", json=body).json()["event_id"]
         with visitor.http.stream("GET", f"gradio_api/call/try_on/{job}"), ThreadPoolExecutor(1) as thread:
             time.sleep(whole / 10)
-            waiting = thread.submit(second.call, "try_on", *files, "upper", 1, 2.5, "ddim", 1, None, None)
+            waiting = thread.submit(second.call, "try_on", *files, "upper", 1, 2.5, "ddim", 1, *REST)
             time.sleep(whole / 10)
-            answer = third.call("try_on", *files, "upper", 1, 2.5, "ddim", 1, None, None)
+            answer = third.call("try_on", *files, "upper", 1, 2.5, "ddim", 1, *REST)
             assert (answer.status, answer.worked) == (503, False)
             assert "Queue is full" in str(answer.message)
             visitor.http.close()  # while the job has most of its steps before it

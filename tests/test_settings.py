@@ -36,6 +36,8 @@ SETTINGS = st.builds(
     st.sampled_from(["upper", "lower", "overall", "inner", "outer"]),
     OPTIONS,
     st.builds(MaskAdjustment, st.floats(-30, 30), PERCENT, PERCENT, PERCENT, PERCENT),
+    person_number=st.integers(1, 9),
+    worn=st.booleans(),
 )
 
 
@@ -65,6 +67,7 @@ def test_whatever_stands_in_a_link_or_a_file_is_settings_or_one_sentence(query: 
         (b'{"options": {"steps": "many"}}', "options.steps"),
         (b'{"options": {"seed": -1}}', "seed must be"),
         (b'{"category": "hat"}', "Unknown category 'hat'"),
+        (b'{"person_number": 0}', "counted from 1"),
         (b"[1]", "cannot be used"),
         (b" " * 200_000, "too large"),
     ],

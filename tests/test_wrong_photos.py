@@ -7,17 +7,23 @@ do with nobody and with several persons.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from catvton_ov import cli
 from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.masking import CATEGORIES, cloth_agnostic_mask
 from catvton_ov.masking.automask import auto_mask
+from catvton_ov.masking.compact import CompactParser
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import Parser, open_parser
+from catvton_ov.page import words
+from catvton_ov.presets import preset
 from catvton_ov.runtime import Runtime, RuntimeOptions
+from catvton_ov.settings import TryOnSettings
 from catvton_ov.sources import open_bundle
 from tools.paper_doll.data import scene_of
 from tools.paper_doll.evaluate_parser import EVALUATION_SEED
@@ -66,8 +72,76 @@ def test_of_two_persons_the_larger_is_masked_or_whoever_is_chosen(parser: Parser
         own = Image.fromarray(cloth_agnostic_mask(*labels(figure), category))
         wanted[place] = np.asarray(own.resize(wanted[place].shape[::-1])) > 127
         assert (mask & wanted).sum() / (mask | wanted).sum() > 0.6
-    with pytest.raises(OptionsError, match="There is no person number 2; 2 were found"):
+    with pytest.raises(OptionsError, match="There is no person number 3, the largest being the first; found: 2"):
         parser(Image.fromarray(picture), 2)
+
+
+def test_the_command_masks_whoever_is_chosen_says_who_there_is_and_cuts_out_what_somebody_wears(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small = Image.fromarray(FIGURES[1].person).resize((288, 384), Image.Resampling.LANCZOS)
+    picture = np.full((512, 384 + 288, 3), FIGURES[0].person[0, 0], np.uint8)
+    picture[:, :384], picture[128:, 384:] = FIGURES[0].person, np.asarray(small)
+    files = {name: tmp_path / f"{name}.png" for name in ("both", "worn", "nobody", "mask", "result")}
+    Image.fromarray(picture).save(files["both"])
+    Image.fromarray(FIGURES[1].person).save(files["worn"])
+    Image.new("RGB", (384, 512), "gray").save(files["nobody"])
+
+    def run(command: str, person: str, *more: str) -> tuple[int, str]:
+        out = str(files["mask" if command == "mask" else "result"])
+        code = cli.main([command, "--person", str(files[person]), "--category", "upper", "--out", out, *more])
+        return code, capsys.readouterr().err
+
+    def left_of_the_middle() -> float:
+        with Image.open(files["mask"]) as mask:
+            area = np.asarray(mask) > 0
+        return float(area[:, :384].sum() / area.sum())
+
+    assert run("mask", "both") == (0, "2 persons were found; the mask is for the largest (--person-number).\n")
+    assert left_of_the_middle() > 0.9
+    assert run("mask", "both", "--person-number", "2") == (0, "")
+    assert left_of_the_middle() < 0.1
+    for number, message in (
+        ("3", "no person number 3, the largest being the first; found: 2"),
+        ("0", "counted from 1"),
+    ):
+        code, said = run("mask", "both", "--person-number", number)
+        assert (code, message in said) == (1, True)
+    code, said = run("mask", "nobody")
+    assert code == 1
+    sentence = (
+        "No person was found whose clothes could be masked: choose a photo that shows one, or paint the mask by hand."
+    )
+    assert said == f"error: {sentence}\n"
+
+    def tried_on(*more: str) -> bytes:
+        code, said = run("try-on", "both", "--garment", str(files["worn"]), "--preset", "fast", "--seed", "1", *more)
+        assert code == 0, said
+        return files["result"].read_bytes()
+
+    plain, cut = tried_on("--person-number", "2"), tried_on("--person-number", "2", "--worn")
+    assert plain != cut
+    settings = tmp_path / "settings.json"
+    settings.write_bytes(TryOnSettings(options=preset("fast", seed=1), person_number=2, worn=True).to_json())
+    assert run("try-on", "both", "--garment", str(files["worn"]), "--settings", str(settings))[0] == 0
+    assert files["result"].read_bytes() == cut
+
+
+def test_where_densepose_sees_nobody_the_clothes_alone_make_a_mask_which_is_said(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    figure = FIGURES[0]
+    maps = LabelMaps(np.zeros_like(figure.densepose), figure.lip, figure.atr, persons=0)
+    mask, whole = (np.asarray(auto_mask(each, "upper")) > 0 for each in (maps, LabelMaps(*labels(figure))))
+    assert (mask & whole).sum() > 0.7 * mask.sum() > 0
+    monkeypatch.setattr(CompactParser, "__call__", lambda self, picture, person=0: maps)
+    Image.fromarray(figure.person).save(tmp_path / "person.png")
+    out = tmp_path / "mask.png"
+    assert cli.main(["mask", "--person", str(tmp_path / "person.png"), "--out", str(out)]) == 0
+    assert "No body was recognised; the mask follows the clothes alone" in capsys.readouterr().err
+    assert "No body was recognised" in words.found(maps)
+    with Image.open(out) as written:
+        assert np.array_equal(np.asarray(written) > 0, mask)
 
 
 @pytest.mark.parametrize("category", ["upper", "lower", "overall"])

@@ -78,7 +78,9 @@ class CompactParser:
         if not found and person == 0:
             return LabelMaps(maps[0], maps[1], maps[2], persons=0)
         if not 0 <= person < len(found):
-            raise OptionsError(f"There is no person number {person}; {len(found)} were found, counted from 0.")
+            raise OptionsError(
+                f"There is no person number {person + 1}, the largest being the first; found: {len(found)}."
+            )
         if len(found) > 1 or found[person].any(axis=1).sum() < SMALL * SIZE[1]:
             area = Image.fromarray(found[person].astype(np.uint8) * np.uint8(255))
             frame = Frame.around(area.resize(photo.size, Image.Resampling.NEAREST), SIZE)

@@ -79,7 +79,9 @@ class Detections:
         if not self.persons and person == 0:
             return np.zeros(self.size[::-1], np.uint8)
         if not 0 <= person < len(self.persons):
-            raise OptionsError(f"There is no person number {person}; {len(self.persons)} were found, counted from 0.")
+            raise OptionsError(
+                f"There is no person number {person + 1}, the largest being the first; found: {len(self.persons)}."
+            )
         labels = Image.fromarray(self.persons[person].labels)
         return np.array(labels.resize(self.size, Image.Resampling.NEAREST))
 

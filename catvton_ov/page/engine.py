@@ -11,6 +11,7 @@ from PIL import Image
 
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import OptionsError, TryOnError
+from catvton_ov.images import Size
 from catvton_ov.masking.parsers import Parser, open_parser
 from catvton_ov.page.opening import Opening
 from catvton_ov.pipeline import TryOnPipeline
@@ -76,6 +77,10 @@ class Engine:
     def bundle(self, source: str) -> Bundle:
         """The bundle of a source, when it is open; raises BundleError, and what `opening` raises."""
         return self.opening(source).bundle()
+
+    def sizes(self, source: str) -> tuple[Size, ...]:
+        """What a model works at; nothing while it is not open, and nothing is begun."""
+        return self.bundle(source).manifest.sizes if self.state(source)[0] == "ready" else ()
 
     def watch(self, source: str, every: float = 0.5) -> Iterator[Download]:
         """How far the download is, every so many seconds, until the bundle is open; nothing for one that is here.

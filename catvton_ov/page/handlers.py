@@ -27,7 +27,7 @@ from catvton_ov.presets import default_size
 from catvton_ov.settings import TryOnSettings
 
 log = logging.getLogger(__name__)
-SETTINGS_PLACES = 8 + len(fields(MaskAdjustment))  # values of `show_settings`
+SETTINGS_PLACES = 9 + len(fields(MaskAdjustment))  # values of `show_settings`
 CATEGORIES = ("upper", "lower", "overall")  # those that examples and the page's first choice know
 
 
@@ -179,8 +179,12 @@ class Handlers:
             return self.show_settings(TryOnSettings.from_json(content), model)
 
     def show_settings(self, settings: TryOnSettings, model: str) -> tuple[Any, ...]:
-        """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, mask."""
+        """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, worn, mask."""
         options = settings.options
+        if settings.painted:
+            gr.Info(words.PAINTED_SETTINGS)
+        elif settings.person_number > 1:
+            gr.Info(words.PERSON_OF_SETTINGS.format(settings.person_number))
         kinds = CATEGORIES if settings.category in CATEGORIES else GARMENT_CATEGORIES
         return (
             gr.update(choices=_choices(kinds), value=settings.category),
@@ -191,6 +195,7 @@ class Handlers:
             options.seed is None,
             preset_of(options),
             shown(options.size, offered(self.engine, model), self.engine.device),
+            settings.worn,
             *astuple(settings.adjustment),
         )
 

@@ -41,6 +41,7 @@ INSTRUCTIONS = (
 )
 Picture = Annotated[str, Field(description="the path that an upload has answered with, or a data: URL")]
 Category = Annotated[GarmentCategory, Field(description="what the garment covers; decides which clothes are masked")]
+PersonNumber = Annotated[int, Field(description="of several persons, whose clothes are masked: the largest is 1")]
 Percent = Annotated[float, Field(description="to extend the mask this way, in percent of the body's height")]
 Content = list[ImageContent | TextContent]
 
@@ -88,6 +89,8 @@ async def try_on(
     sampler: Annotated[SamplerName | None, Field(description="instead of the preset's")] = None,
     seed: Annotated[int | None, Field(description="0 to 4294967295; left out, one is drawn and told")] = None,
     size: Annotated[str | None, Field(description="one of those that the tool presets names, as 384x512")] = None,
+    person_number: PersonNumber = 1,
+    worn: Annotated[bool, Field(description="the garment photo shows somebody who wears it: cut it out")] = False,
 ) -> Content:
     """Put a garment on a person: the picture (PNG), and as JSON its seed, the seconds it took and its path.
 
@@ -96,7 +99,7 @@ async def try_on(
     """
     async with _page(context) as page:
         files = [await _file(page, given) for given in (person, garment, mask)]
-        data = [*files, category, steps, guidance_scale, sampler, seed, preset, size]
+        data = [*files, category, steps, guidance_scale, sampler, seed, preset, size, person_number, worn]
         picture, used_seed, seconds = await _call(page, "try_on", data)
         return await _shown(page, picture, seed=used_seed, seconds=seconds)
 
@@ -110,13 +113,15 @@ async def mask(
     down: Percent = 0,
     left: Percent = 0,
     right: Percent = 0,
+    person_number: PersonNumber = 1,
 ) -> Content:
     """Find the clothes on a photo of a person: the mask (PNG), white where they are, and as JSON its path.
 
     try_on takes that path as its mask.
     """
     async with _page(context) as page:
-        (picture,) = await _call(page, "mask", [await _file(page, person), category, grow, up, down, left, right])
+        reach = (grow, up, down, left, right)
+        (picture,) = await _call(page, "mask", [await _file(page, person), category, *reach, person_number])
         return await _shown(page, picture)
 
 

@@ -32,9 +32,7 @@ def fitting(options: TryOnOptions, manifest: Manifest, device: str) -> TryOnOpti
 
 def offered(engine: Engine, model: str) -> tuple[Size, ...]:
     """What there is to choose from: nothing while the model is not open, or where it has but one size."""
-    if engine.state(model)[0] != "ready":
-        return ()
-    sizes = engine.bundle(model).manifest.sizes
+    sizes = engine.sizes(model)
     return sizes if len(sizes) > 1 else ()
 
 

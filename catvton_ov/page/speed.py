@@ -48,16 +48,22 @@ class Speed:
         self._warm = key
         self.paces.put(key, pace)
 
+    def glimpse(self, model: str, device: str, clock: Clock, before: float) -> None:
+        """Remember what the first steps have shown, on a machine that knew nothing: the picture may never be finished.
+
+        Args:
+            before: seconds that preceded the first step.
+        """
+        if clock.known is None:
+            self.paces.put(self._key(model, device, clock.options), clock.so_far(before))
+
     def presets(self) -> dict[str, Any]:
         """The endpoint `/presets`: every preset's options, its seconds here if they are known, and the defaults.
 
         The model's sizes and which of them is the default are there once it is open.
         """
         model, device = self.engine.sources[0], self.engine.device
-        try:
-            sizes = self.engine.bundle(model).manifest.sizes if self.engine.opening(model).is_over(0) else ()
-        except TryOnError:
-            sizes = ()
+        sizes = self.engine.sizes(model)
         size = default_size(sizes, device) if sizes else None
         named = [words.size(each) for each in sizes]
         found = {

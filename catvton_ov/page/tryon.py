@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -106,6 +107,7 @@ class TryOn:
             for download in self.engine.watch(model):
                 yield Update.of(words.progress(*words.fetched(download)))
             options = fitting(options, self.engine.bundle(model).manifest, device)
+            self._check_time(self.speed.estimate(model, device, options))
             pipeline, parser = self.engine.pipeline(model, device), self.engine.parser(model, device)
             if not painted.any():
                 yield Update.of(words.progress(words.PARSING, 0))
@@ -121,9 +123,19 @@ class TryOn:
                 wish.adjustment if parsed is not None and parsed.of(person) else MaskAdjustment(),
                 was_corrected(person, painted, parsed),
                 pipeline.bundle.manifest.name,
+                1 + parsed.person if parsed is not None and parsed.of(person) else 1,
+                worn,
             )
             views = Views(as_rgb(person, "photo of the person"), as_rgb(flat, "photo of the garment"), painted)
             yield from self._variants(pipeline, views, settings, count, preview, (model, device))
+
+    def _check_time(self, guess: float | None) -> None:
+        """Raises OptionsError for a picture that would surely be stopped: better before than after half an hour."""
+        if guess is not None and guess > 1.25 * self.bounds.job_seconds:
+            raise OptionsError(
+                f"This would take {words.duration(guess)} here, and the page stops after "
+                f"{words.duration(self.bounds.job_seconds)}: choose a faster preset, fewer steps or a smaller size."
+            )
 
     def _variants(
         self,
@@ -153,10 +165,16 @@ class TryOn:
             running = pipeline.steps(
                 views.person, views.garment, mask, wanted, every if preview else 0, preview_kind=kind, encode=encode
             )
+            begun, before = time.monotonic(), 0.0
             for item in within(self.bounds.job_seconds, running):
                 if isinstance(item, TryOnStep):
                     shown = {} if item.preview is None else {"picture": self._screened(item.preview, mask)}
                     left = clock.step(item.seconds)
+                    if item.step == 1:
+                        before = time.monotonic() - begun - item.seconds
+                    elif item.step == 2:
+                        self.speed.glimpse(*where, clock, before)
+                    left += (count - number - 1) * clock.so_far().picture(clock.plan)  # the variants still to come
                     yield Update.of(words.step(item, number, count, left), **shown)
                 else:
                     first = item.seed if first is None else first

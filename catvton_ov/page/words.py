@@ -26,7 +26,7 @@ CATEGORY = {
     "outer": "Coat, jacket",
 }
 PARSING = "Finding the clothes on the photo"
-ADJUST_HINT = "In percent of the body's height. Hands, feet and face always stay."
+ADJUST_HINT = "Of the mask that was found, in percent of the body's height. Hands, feet and face always stay."
 WORN = "Somebody wears it on the photo: cut it out"
 OUTLINE = "Show what is protected (blue line)"
 STEPS_HINT = "Denoising steps: more take longer"
@@ -39,6 +39,10 @@ SIZE_HINT = "Of the picture the model makes, in pixels: larger is finer, and tak
 UNUSED_SIZE = "The model that is chosen does not work at"
 SHOWS_PACE = "The first picture shows how quick this machine is."
 SEED_HINT = "The same seed and settings give the same picture"
+PAINTED_SETTINGS = "The mask of these settings was painted by hand: paint it again."
+PERSON_OF_SETTINGS = (
+    "These settings mask the clothes of person {}: choose it below the photo when the clothes are found."
+)
 UNUSED_LINK = "The settings in this link were not used"
 VARIANT = "No. {}"
 VARIANTS_HINT = "With seeds one apart; each takes nearly the same time"
@@ -147,7 +151,7 @@ def estimate(seconds: float | None) -> str:
 
 
 def step(item: TryOnStep, variant: int, variants: int, left: float) -> str:
-    """Progress after a step of one of the variants, counted from 0; `left` are its remaining seconds."""
+    """Progress after a step of one of the variants, counted from 0; `left` are the remaining seconds of all."""
     text = f"Step {item.step} of {item.total}, {duration(left)} left"
     if variants > 1:
         text = f"Variant {variant + 1} of {variants}: {text.lower()}"

@@ -81,12 +81,13 @@ def recipes() -> Mapping[str, TryOnOptions]:
     for every in (2, 3, 5):
         found[f"dpm 10, full every {every}"] = replace(few, steps=10, shortcuts=Shortcuts(cache_every=every))
     found["dpm 20, full every 2"] = replace(few, steps=20, shortcuts=Shortcuts(cache_every=2))
-    for steps, every, last in ((6, 2, 0.67), (8, 2, 0.75), (8, 3, 0.75), (10, 2, 0.7)):
-        shortcuts = Shortcuts(cache_every=every, guided=(0.0, last))
-        found[f"dpm {steps}, full every {every}, guided 0-{last:g}"] = replace(few, steps=steps, shortcuts=shortcuts)
-    for steps, every, first in ((6, 2, 0.34), (8, 3, 0.375), (8, 2, 0.25)):
-        shortcuts = Shortcuts(cache_every=every, guided=(first, 1.0))
-        found[f"dpm {steps}, full every {every}, guided {first:g}-1"] = replace(few, steps=steps, shortcuts=shortcuts)
+    for steps, every, guided in (
+        (6, 2, (0, 0.67)), (8, 2, (0, 0.75)), (8, 3, (0, 0.75)), (10, 2, (0, 0.7)), (7, 3, (0, 0.71)),
+        (6, 2, (0.34, 1)), (8, 3, (0.375, 1)), (8, 2, (0.25, 1)),
+        (8, 3, (0.125, 0.625)), (8, 3, (0.375, 0.75)), (8, 3, (0.375, 0.875)), (12, 2, (0.085, 0.75)),
+    ):  # fmt: skip
+        name = f"dpm {steps}, full every {every}, guided {guided[0]:g}-{guided[1]:g}"
+        found[name] = replace(few, steps=steps, shortcuts=Shortcuts(cache_every=every, guided=guided))
     for steps, every in ((6, 2), (6, 3), (8, 2), (8, 3), (8, 4), (12, 2), (12, 3)):
         shortcuts = Shortcuts(cache_every=every)
         found[f"dpm {steps}, full every {every}"] = replace(few, steps=steps, shortcuts=shortcuts)
@@ -101,13 +102,15 @@ def main() -> None:
     parser.add_argument("--bundle", type=Path, default=Path("assets/paper_doll"))
     parser.add_argument("--out", type=Path, required=True, help="JSON file that is added to")
     parser.add_argument("--count", type=int, default=256)
+    parser.add_argument("--skip", type=int, default=0, help="leave out the first pairs, on which recipes were chosen")
     parser.add_argument("--recipes", help="names, separated by semicolons; all if not given")
     parser.add_argument("--threads", type=int)
     arguments = parser.parse_args()
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
     pipeline = TryOnPipeline.load(arguments.bundle, threads=arguments.threads)
-    trials = draw_trials(range(EVALUATION_SEED, EVALUATION_SEED + arguments.count), swapped=False)
+    first = EVALUATION_SEED + arguments.skip
+    trials = draw_trials(range(first, first + arguments.count), swapped=False)
     judge = load_judge(arguments.run)
     done = json.loads(arguments.out.read_text()) if arguments.out.exists() else {}
     every = recipes()
