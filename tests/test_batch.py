@@ -52,7 +52,7 @@ def pair(person: str, garment: str, mask: bool = False, **more: Any) -> dict[str
 
 def write(table: Path, rows: list[dict[str, Any]]) -> Path:
     columns = list(dict.fromkeys(name for row in rows for name in row))
-    with table.open("w", newline="") as stream:
+    with table.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.DictWriter(stream, columns)
         writer.writeheader()
         writer.writerows(rows)

@@ -8,12 +8,15 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from catvton_ov.errors import OptionsError
 from catvton_ov.machine import _cpu_quota, cores, quota_cores
 from catvton_ov.memory import Memory
 from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.pace import Clock, Pace, Paces, decoding_share, pace_key
+from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.speed import Speed
+from catvton_ov.page.tryon import TryOn
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import PRESETS, preset
 from catvton_ov.shortcuts import Shortcuts
@@ -98,6 +101,14 @@ def test_the_first_steps_are_remembered_though_the_picture_is_never_finished(tmp
     known.step(80.0)
     speed.glimpse("paper_doll", "CPU", known, 3.0)  # what is known is not overwritten by a glimpse
     assert speed.estimate("paper_doll", "CPU", options) == pytest.approx(expected)
+
+
+def test_a_picture_that_would_be_stopped_for_its_time_is_not_begun() -> None:
+    trying = TryOn(Engine(["paper_doll"]), Bounds(job_seconds=100), corner_mark=False, cache="")
+    for guess in (None, 100, 120):  # a guess may be wrong by a quarter
+        trying._check_time(guess)
+    with pytest.raises(OptionsError, match="would take about 4 min here, and the page stops after about 2 min"):
+        trying._check_time(240)
 
 
 def test_a_real_run_is_estimated(golden_bundle: Path) -> None:

@@ -34,6 +34,9 @@ def main() -> None:
     unet.add_argument("--decay-steps", type=int, default=UNetTraining.decay_steps)
     parsing = commands.add_parser("parser", help="train the compact parser")
     parsing.add_argument("--steps", type=int, default=ParserTraining.steps)
+    parsing.add_argument(
+        "--drawn", type=float, default=ParserTraining.drawn, help="share of figures of the network's size"
+    )
     for command in (autoencoder, latents, unet, parsing):
         command.add_argument("--out", type=Path, required=True, help="run directory")
     for command in (latents, unet, parsing):
@@ -46,7 +49,7 @@ def main() -> None:
     elif arguments.command == "latents":
         cache_latents(arguments.out, arguments.scenes)
     elif arguments.command == "parser":
-        train_parser(arguments.out, ParserTraining(steps=arguments.steps))
+        train_parser(arguments.out, ParserTraining(steps=arguments.steps, drawn=arguments.drawn))
     else:
         options = UNetTraining(
             steps=arguments.steps,

@@ -30,8 +30,8 @@ BODY[list(DENSEPOSE_CLASSES)] = range(len(DENSEPOSE_CLASSES))
 CLOTHES = np.full(20, 254, np.uint8)
 CLOTHES[[lip for lip, _ in CLOTHES_CLASSES]] = range(len(CLOTHES_CLASSES))
 
-# What a training picture is, and how often.
-KINDS = {"drawn": 0.4, "example": 0.15, "framed": 0.2, "cut": 0.1, "garment": 0.05, "wall": 0.05, "plain": 0.05}
+# What a training picture is that is not a figure drawn at the network's size, and how often among those.
+KINDS = {"example": 0.25, "framed": 0.33, "cut": 0.17, "garment": 0.08, "wall": 0.08, "plain": 0.09}
 
 Sample = tuple[np.ndarray, np.ndarray, np.ndarray]
 
@@ -42,19 +42,20 @@ class ParserTraining:
     batch: int = 6
     lr: float = 4e-3
     weight_decay: float = 1e-4
+    drawn: float = 0.4  # the share of figures drawn at the network's size
     seed: int = 0
     checkpoint_seconds: float = 180
     probe_every: int = 250
 
 
-def sample(seed: int) -> Sample:
+def sample(seed: int, drawn: float = ParserTraining.drawn) -> Sample:
     """A picture uint8 (256, 192, 3) and its classes uint8 (256, 192) of body and clothes; OUTSIDE where none count.
 
     Most are figures drawn at the network's size. Others come to it as photos do: drawn larger, as they are or
     with more or less around them, or cut at the frame. The rest shows a flat garment, just the wall, or nothing.
     """
     rng = np.random.default_rng((seed, 2))
-    kind = rng.choice(list(KINDS), p=list(KINDS.values()))
+    kind = "drawn" if rng.random() < drawn else rng.choice(list(KINDS), p=list(KINDS.values()))
     figure = draw(scene_of(seed), EXAMPLE_SIZE if kind in ("example", "framed", "cut") else SIZE)
     picture, body, clothes = figure.person, BODY[figure.densepose], CLOTHES[figure.lip]
     if kind == "garment":
@@ -184,7 +185,7 @@ def train_parser(out: Path, options: ParserTraining) -> None:
             for group in optimizer.param_groups:
                 group["lr"] = learning_rate(step, options, started)
         first = FIRST_SEED + step * options.batch
-        loss = loss_of(model, [sample(seed) for seed in range(first, first + options.batch)])
+        loss = loss_of(model, [sample(seed, options.drawn) for seed in range(first, first + options.batch)])
         model.zero_grad()
         loss.backward()
         for optimizer in optimizers:
