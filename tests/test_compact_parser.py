@@ -23,8 +23,7 @@ from tools.paper_doll.parser import PaperDollParser
 from tools.paper_doll.weights import read
 
 WEIGHTS = Path(figures.__file__).with_name("weights")
-# What the committed weights must reach, in mean IoU: the bar is 0.95 for each at EXAMPLE_SIZE; at the network's own
-# size open coats are just short of it, see tools/paper_doll/README.md.
+# Mean IoU that the committed weights reach on the first twelve figures; on all 64 it is the BAR, see the slow test.
 REACHED = {"upper": 0.97, "lower": 0.97, "overall": 0.98, "inner": 0.95, "outer": 0.93}
 SEEDS = range(EVALUATION_SEED, EVALUATION_SEED + 64)
 
@@ -61,9 +60,8 @@ def test_masks_of_unseen_figures_are_those_of_their_true_labels(parser: CompactP
 def test_masks_of_64_unseen_figures_are_those_of_their_true_labels(
     parser: CompactParser, size: tuple[int, int]
 ) -> None:
-    wanted = REACHED if size == SIZE else dict.fromkeys(CATEGORIES, BAR)
     ious = mask_ious(parser, SEEDS, size)
-    assert {category: values.mean() for category, values in ious.items() if values.mean() < wanted[category]} == {}
+    assert {category: values.mean() for category, values in ious.items() if values.mean() < BAR} == {}
 
 
 @pytest.mark.parametrize("size", [(384, 512), (97, 131), (301, 517), (500, 400), (801, 1067)])
