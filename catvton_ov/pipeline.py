@@ -26,6 +26,7 @@ from PIL import Image
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import ImageError, MaskError, OptionsError
 from catvton_ov.images import Frame, Size, as_mask, as_rgb, blur_mask, fit_garment, to_array, to_picture
+from catvton_ov.machine import cores
 from catvton_ov.options import Preview, TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.preview import RoughDecoder
 from catvton_ov.runtime import Network, Runtime, RuntimeOptions
@@ -35,6 +36,7 @@ from catvton_ov.sources import open_bundle
 from catvton_ov.stopwatch import Stopwatch
 from catvton_ov.unet import UNet
 
+ENOUGH_CORES = 4  # on two, encoding and compiling take longer at once than one after the other
 LARGE = 400_000  # pixels; see TryOnPipeline.spare
 BICUBIC = Image.Resampling.BICUBIC
 Array = npt.NDArray[np.float32]
@@ -244,12 +246,17 @@ class TryOnPipeline:
 
     @contextmanager
     def _compiling_unet(self, size: Size, shortcuts: Shortcuts) -> Iterator[None]:
-        """Have the UNet compiled while something else is done."""
+        """Have the UNet compiled: while something else is done, or after it where there are not the cores for both."""
         latent = self.bundle.manifest.latent
         rows, columns = size[1] // latent.downsample, size[0] // latent.downsample
+        sample = (1, 2 * latent.channels + 1, 2 * rows, columns)
         self.unet.take(shortcuts)
+        if cores() < ENOUGH_CORES:
+            yield
+            self.unet.prepare(sample)
+            return
         with ThreadPoolExecutor(1) as thread:
-            compiling = thread.submit(self.unet.prepare, (1, 2 * latent.channels + 1, 2 * rows, columns))
+            compiling = thread.submit(self.unet.prepare, sample)
             yield
             compiling.result()
 

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import sys
+from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
 
@@ -59,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
 
     recipes = tuple(args.recipes.split(","))
     if args.random_weights or any(name.startswith("notebook") for name in recipes):
-        _need_the_exporter()
+        with redirect_stdout(sys.stderr):  # which NNCF's log keeps from then on
+            _need_the_exporter()
     options = BenchOptions(
         recipes=recipes,
         sizes=_sizes(args.size),
@@ -72,14 +74,16 @@ def run(args: argparse.Namespace) -> int:
     if args.random_weights:
         from catvton_ov.export.yardstick import random_bundles
 
-        bundles = random_bundles(args.work, recipes, say)
+        with redirect_stdout(sys.stderr):
+            bundles = random_bundles(args.work, recipes, say)
     else:
         opened = open_bundle(args.model)
         bundles = dict.fromkeys(recipes, opened.folder)
         if any(name.startswith("notebook") for name in recipes):
             from catvton_ov.export.yardstick import yardsticks
 
-            bundles |= yardsticks(opened, args.work, recipes, say)
+            with redirect_stdout(sys.stderr):
+                bundles |= yardsticks(opened, args.work, recipes, say)
     if not options.sizes:
         from catvton_ov.bundle import read_manifest
 

@@ -41,7 +41,6 @@ def quantize_unet(model: ov.Model, recipe: Recipe, samples: Iterable[Sample], ov
     Raises:
         ExportError: NNCF could not quantize it.
     """
-    nncf.set_log_level(logging.WARNING)
     if recipe == "hybrid":
         return quantize_convolutions(model, list(samples), overflow_fix)
     if recipe == "ptq":
@@ -90,6 +89,7 @@ def quantize_convolutions(model: ov.Model, samples: Sequence[Sample], overflow_f
 
 @contextmanager
 def _explained(how: str) -> Iterator[None]:
+    nncf.set_log_level(logging.WARNING)  # its tables would be printed among our results
     try:
         yield
     except (RuntimeError, nncf.ValidationError) as error:
