@@ -94,7 +94,6 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             **QUIET,
         )
         person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
-        finding.success(handlers.show_labels, [editor, parsed], person.labels, **QUIET)
         gr.on([editor.upload, editor.clear, example.change], lambda: None, None, person.labels, **QUIET)
         garment.rare.input(handlers.show_categories, [garment.rare, category], category, api_visibility="private")
         chosen_speed = [advanced.steps, advanced.guidance, advanced.sampler, result.estimate]
@@ -131,6 +130,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             [result.picture, result.before_after, advanced.seed, result.settings, result.link, shown],
             **QUIET,
         )
+        gr.on([finding.success, running.success], handlers.show_labels, [editor, parsed], person.labels, **QUIET)
         result.cancel.click(None, cancels=[running, finding], **QUIET)
         # Said in the browser, after what had arrived of the run was shown; a message says why, unless it was Cancel.
         stopped = f"() => {json.dumps(words.progress('Stopped', 0))}"

@@ -104,7 +104,6 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run_mask(args: argparse.Namespace) -> int:
     from catvton_ov.masking.automask import auto_mask
-    from catvton_ov.masking.parsers import labels_of_person
     from catvton_ov.masking.show import picture_of_labels
 
     adjustment = MaskAdjustment(args.grow, args.up, args.down, args.left, args.right)
@@ -112,11 +111,10 @@ def run_mask(args: argparse.Namespace) -> int:
         if path is not None:
             _check_png(path, option)
     photo = as_rgb(open_picture(args.person, "photo of the person"), "photo of the person")
-    maps = labels_of_person(
-        _parser(args.model, args.device), photo, 1 if args.person_number is None else args.person_number
-    )
+    number = args.person_number
+    maps = _parser(args.model, args.device)(photo, 0 if number is None else number - 1)
     mask = auto_mask(maps, args.category, adjustment)
-    _tell_persons(maps, args.person_number)
+    _tell_persons(maps, number)
     _write(mask, args.out)
     if args.labels is not None:
         _write(picture_of_labels(maps), args.labels)
@@ -152,7 +150,6 @@ def _parser(model: str, device: str) -> Parser:
 
 def run_try_on(args: argparse.Namespace) -> int:
     from catvton_ov.masking.automask import auto_mask  # OpenVINO and OpenCV are imported only when they are needed
-    from catvton_ov.masking.parsers import labels_of_person
     from catvton_ov.masking.worn import worn_garment
     from catvton_ov.pipeline import TryOnPipeline
 
@@ -172,7 +169,7 @@ def run_try_on(args: argparse.Namespace) -> int:
         number = args.person_number
         if number is None and settings is not None:
             number = settings.person_number
-        maps = labels_of_person(parser, person, 1 if number is None else number)
+        maps = parser(person, 0 if number is None else number - 1)
         mask = auto_mask(maps, category, adjustment)
         _tell_persons(maps, number)
     if worn and parser is not None:

@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote
 
@@ -61,6 +61,16 @@ class StandIn:
     def cdn(self) -> str:
         """Large files come from another host than the Hub, and without its token."""
         return self.url.replace("127.0.0.1", "localhost")
+
+
+def client_settings(url: str, home: Path) -> dict[str, str]:
+    """The whole environment of a program that takes the stand-in for the Hub and keeps its cache in `home`."""
+    return {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Path in a folder -> content, as a repository holds it."""
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def cut_at_half(content: bytes) -> Iterable[bytes]:

@@ -25,7 +25,7 @@ from catvton_ov.export.calibration import find_pairs
 from catvton_ov.export.options import CalibrationOptions
 from catvton_ov.sources import bundled_folder
 from tests.conftest import GOLDEN_TRYON
-from tests.hub_standin import StandIn, serve
+from tests.hub_standin import StandIn, client_settings, serve
 
 ROOT = Path(__file__).parent.parent
 DRAWN = bundled_folder() / "examples"
@@ -34,7 +34,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 def run(hub: StandIn, home: Path, *command: str) -> subprocess.CompletedProcess[str]:
-    env = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PATH": "", "OMP_NUM_THREADS": "1"}
+    env = client_settings(hub.url, home) | {"OMP_NUM_THREADS": "1"}
     return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, cwd=ROOT)
 
 

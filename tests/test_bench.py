@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,18 @@ def test_bench_prints_what_it_measured(golden_bundle: Path, work: Path, capsys: 
     full, shallow = rows["fast"]["passes"]
     assert full + shallow == sum(map(len, _plan("fast")))
     assert 0 < rows["fast"]["seconds_per_shallow_pass"] < rows["fast"]["seconds_per_unet_pass"]
+
+
+def test_json_is_all_that_stands_on_the_output_when_the_yardstick_is_made_first(
+    golden_bundle: Path, tmp_path: Path
+) -> None:
+    ran = subprocess.run(
+        [sys.executable, "-m", "catvton_ov", "bench", "--model", str(golden_bundle), "--size", "64x128", "--json",
+         "--recipes", "notebook", "--rounds", "1", "--passes", "1", "--no-operations", "--work", str(tmp_path)],
+        capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent,
+    )  # fmt: skip
+    assert [row["recipe"] for row in json.loads(ran.stdout)["rows"]] == ["notebook"]
+    assert "Quantizing the UNet as the notebook does" in ran.stderr
 
 
 def _plan(name: str) -> Any:

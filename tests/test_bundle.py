@@ -23,7 +23,7 @@ from catvton_ov.bundle import MANIFEST, PARTS, Bundle, Manifest, record_files
 from catvton_ov.errors import BundleDamagedError, BundleError, BundleNotFoundError
 from catvton_ov.memory import Memory
 from catvton_ov.sources import open_bundle
-from tests.hub_standin import serve
+from tests.hub_standin import client_settings, files_of, serve
 
 ROOT = Path(__file__).parent.parent
 SHA = "0123456789abcdef0123456789abcdef01234567"
@@ -210,18 +210,14 @@ for source in sys.argv[1:]:
 
 def open_in_another_process(url: str, home: Path, *names: str, **env: str) -> list[Any]:
     """What `open_bundle` says with a Hub at `url`, which huggingface_hub reads once, when it is imported."""
-    settings = {"HF_ENDPOINT": url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PATH": "", **env}
+    settings = client_settings(url, home) | env
     command = [sys.executable, "-c", OPEN, *names]
     run = subprocess.run(command, capture_output=True, text=True, check=True, env=settings, cwd=ROOT, timeout=120)
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 
-def contents(folder: Path) -> dict[str, bytes]:
-    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
 def test_a_bundle_from_the_hub_is_the_local_one_and_stays_usable_offline(golden_bundle: Path, tmp_path: Path) -> None:
-    files = contents(golden_bundle)
+    files = files_of(golden_bundle)
     repositories = {
         "some/model": (SHA, {**files, "README.md": b"not wanted", "unet/extra.bin": b"not wanted"}),
         "some/other": (SHA, {"README.md": b"no bundle"}),
@@ -256,7 +252,7 @@ def test_a_bundle_from_the_hub_is_the_local_one_and_stays_usable_offline(golden_
 
 
 def test_a_bundle_that_changed_on_the_way_is_refused_on_arrival(golden_bundle: Path, tmp_path: Path) -> None:
-    files = contents(golden_bundle)
+    files = files_of(golden_bundle)
     files["vae_decoder/openvino_model.bin"] = files["vae_decoder/openvino_model.bin"][:-1] + b"\x7f"
     with serve({"some/model": (SHA, files)}) as hub:
         (answer,) = open_in_another_process(hub.url, tmp_path, "some/model")

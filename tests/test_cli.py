@@ -17,6 +17,7 @@ from catvton_ov.marking import MARK
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import default_preset, preset
+from catvton_ov.shortcuts import Shortcuts
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
@@ -55,6 +56,13 @@ def expected(bundle: Path, options: TryOnOptions) -> Image.Image:
             preset(
                 default_preset("AUTO"), steps=3, seed=0, sampler="dpmpp_2m", spacing="trailing", guidance_scale=1,
                 size=(80, 160), framing="center",
+            ),
+        ),
+        (
+            "--preset balanced --seed 4 --steps 6 --cache-every 3 --guided 0.2 0.7 --keys thinned",
+            preset(
+                "balanced", steps=6, seed=4,
+                shortcuts=Shortcuts(cache_every=3, guided=(0.2, 0.7), keys="thinned"),
             ),
         ),
         ("--preset reference --seed 5 --eta 0", preset("reference", steps=2, seed=5, eta=0.0)),

@@ -76,6 +76,12 @@ def test_a_preset_is_the_pipelines_own_and_presets_tell_what_it_is(client: Clien
         call(client, preset="quick")
 
 
+def test_a_worn_garment_is_cut_out_of_its_photo(client: Client) -> None:
+    worn = handle_file(str(sorted((EXAMPLES / "person").iterdir())[1]))
+    as_it_is, cut = (call(client, garment=worn, worn=each)[0] for each in (False, True))
+    assert Path(as_it_is).read_bytes() != Path(cut).read_bytes()
+
+
 def picture(folder: Path, name: str, mode: str = "RGB", size: tuple[int, int] = (384, 512), **save: object) -> Path:
     path = folder / name
     Image.new(mode, size).save(path, **save)
@@ -121,6 +127,9 @@ BAD_VALUES = (
     {"seed": 2**40},
     {"category": "hat"},
     {"person": None},
+    {"mask": None, "person_number": 0},
+    {"mask": None, "person_number": 2},
+    {"mask": None, "person_number": 1.5},
 )
 
 

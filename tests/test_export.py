@@ -28,7 +28,7 @@ from catvton_ov.export.configs import read_schedule, read_unet_config, read_vae_
 from catvton_ov.export.unet import TimestepFeatures, build_unet, drop_cross_attention, load_unet, self_attentions
 from catvton_ov.export.vae import LatentDecoder, load_vae
 from catvton_ov.samplers import NoiseSchedule
-from tests.hub_standin import serve
+from tests.hub_standin import client_settings, serve
 
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
 UNET = "stable-diffusion-inpainting/unet/diffusion_pytorch_model.bin"
@@ -501,7 +501,7 @@ def test_only_what_is_needed_comes_from_the_hub(tmp_path: Path) -> None:
             capture_output=True,
             text=True,
             check=True,
-            env={"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1", "PATH": ""},
+            env=client_settings(hub.url, tmp_path / "hf"),
             cwd=Path(__file__).parent.parent,
         )
     answers = [json.loads(line) for line in run.stdout.splitlines()]

@@ -14,7 +14,7 @@ from PIL import Image
 from catvton_ov.bundle import read_manifest
 from catvton_ov.sources import bundled_folder
 from tests.conftest import GOLDEN_TRYON
-from tests.hub_standin import StandIn, serve
+from tests.hub_standin import StandIn, client_settings, files_of, serve
 
 ROOT = Path(__file__).parent.parent
 DRAWN = bundled_folder() / "examples"
@@ -26,13 +26,8 @@ SOURCES = {  # published name -> the golden checkpoints in its layout
 }
 
 
-def published(folder: Path) -> tuple[str, dict[str, bytes]]:
-    files = (path for path in folder.rglob("*") if path.is_file())
-    return COMMIT, {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
-
-
 def run(hub: StandIn, home: Path, *command: str, **env: str) -> subprocess.CompletedProcess[str]:
-    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PATH": "", **env}
+    settings = client_settings(hub.url, home) | env
     return subprocess.run(
         [sys.executable, "-m", "catvton_ov", *command],
         capture_output=True,
@@ -55,7 +50,7 @@ def test_from_published_weights_to_a_space_and_a_picture(tmp_path: Path) -> None
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(DRAWN / name, photos / name)
     bundle = tmp_path / "my-bundle"
-    repositories = {name: published(GOLDEN_TRYON / folder) for name, folder in SOURCES.items()}
+    repositories = {name: (COMMIT, files_of(GOLDEN_TRYON / folder)) for name, folder in SOURCES.items()}
     with serve(repositories, tokens={"hf_write": "write"}) as hub:
         base, vae, catvton = SOURCES
         ran = run(

@@ -120,6 +120,8 @@ def test_a_try_on_with_the_mask_that_was_found_is_the_pipelines_own_picture(url:
     assert told["seed"] == 7
     assert "denoise" in told["seconds"]
     assert agent.visitor.http.get(f"gradio_api/file={told['path']}").content[:4] == b"\x89PNG"
+    beyond = agent.refused("mask", person=uploads["person"], person_number=2)
+    assert "no person number 2, the largest being the first; found: 1" in beyond
     assert "fast" in json.loads(agent.call("presets").content[0].text)["presets"]
 
 

@@ -28,7 +28,7 @@ from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import Wish, parse, put_mask
 from catvton_ov.presets import default_size
 from catvton_ov.sources import bundled_folder
-from tests.hub_standin import Stall, serve
+from tests.hub_standin import Stall, files_of, serve
 from tests.serving import ROOT, served_page
 from tests.visitor import Visitor
 
@@ -334,8 +334,7 @@ def test_a_mask_found_grown_and_erased_in_a_corner_leaves_that_corner_alone(page
 
 
 def test_a_model_on_its_way_shows_how_far_it_is_and_then_serves(browser: Browser, tmp_path: Path) -> None:
-    bundle = ROOT / "assets" / "paper_doll"
-    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    files = files_of(ROOT / "assets" / "paper_doll")
     commit = "0123456789abcdef0123456789abcdef01234567"
     with serve({"some/model": (commit, files)}) as hub:
         stall = hub.deliver["unet/openvino_model.bin"] = Stall()

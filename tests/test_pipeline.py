@@ -8,6 +8,7 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from catvton_ov.images import Frame, blur_mask, fit_garment, repaint, to_picture
 from catvton_ov.options import FRAMINGS, TryOnOptions, TryOnResult, TryOnStep
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Network, Runtime, RuntimeOptions
+from catvton_ov.shortcuts import Shortcuts
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
@@ -414,6 +416,26 @@ def test_where_pictures_are_large_the_vae_is_let_go_after_its_use(
     assert at_first_step == (None, None)
     assert (frugal.vae_encoder._request, frugal.vae_decoder._request) == (None, None)
     assert kept.vae_encoder._request is not None
+
+
+@pytest.mark.parametrize(("cores", "afterwards"), [(2, True), (8, False)])
+def test_on_few_cores_the_unet_is_compiled_after_the_encoding(
+    golden_bundle: Path, monkeypatch: pytest.MonkeyPatch, cores: int, afterwards: bool
+) -> None:
+    monkeypatch.setattr(pipeline_module, "cores", lambda: cores)
+    made = TryOnPipeline.load(golden_bundle)
+    here, prepare, found = threading.get_ident(), made.unet.prepare, []
+
+    def prepared(sample: tuple[int, ...]) -> None:
+        found.append((threading.get_ident() == here, made.vae_encoder._request is not None))
+        prepare(sample)
+
+    monkeypatch.setattr(made.unet, "prepare", prepared)
+    next(made.steps(*inputs(), dataclasses.replace(QUICK, shortcuts=Shortcuts(cache_every=2))))
+    ((in_turn, encoded),) = found
+    assert in_turn == afterwards
+    assert encoded or not afterwards
+    assert made.unet._shallow._request is not None  # shallow passes wait for no compiling
 
 
 def test_a_containers_quota_is_the_number_of_threads(golden_bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:

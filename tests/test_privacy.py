@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from tests.hub_standin import serve
+from tests.hub_standin import files_of, serve
 
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
@@ -210,7 +210,7 @@ def test_openvino_imported_without_our_switches_would_be_seen(watched: Watched) 
 
 
 def test_a_model_from_the_hub_is_fetched_from_there_and_nowhere_else(golden_bundle: Path, watched: Watched) -> None:
-    files = {p.relative_to(golden_bundle).as_posix(): p.read_bytes() for p in golden_bundle.rglob("*") if p.is_file()}
+    files = files_of(golden_bundle)
     code = "import sys; from catvton_ov.pipeline import TryOnPipeline; TryOnPipeline.load(sys.argv[1])"
     with serve({"some/model": ("0123456789abcdef0123456789abcdef01234567", files)}) as hub:
         faults = watched.run(code, "some/model", HF_ENDPOINT=hub.url, HF_HUB_DISABLE_XET="1")

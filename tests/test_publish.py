@@ -27,7 +27,7 @@ from catvton_ov.export.card import model_card
 from catvton_ov.options import TryOnOptions
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.sources import bundled_folder
-from tests.hub_standin import StandIn, serve
+from tests.hub_standin import StandIn, client_settings, serve
 
 ROOT = Path(__file__).parent.parent
 REPO, SPACE = "me/doll-openvino", "me/doll"
@@ -48,8 +48,7 @@ def bundle(tmp_path: Path) -> Path:
 
 
 def start(hub: StandIn, home: Path, *command: str, cwd: Path = ROOT, **env: str) -> subprocess.Popen[str]:
-    settings = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
-    settings |= {"HF_HUB_DOWNLOAD_TIMEOUT": "100", **env}
+    settings = client_settings(hub.url, home) | {"HF_HUB_DOWNLOAD_TIMEOUT": "100", **env}
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     return subprocess.Popen([sys.executable, *command], encoding="utf-8", env=settings, cwd=cwd, **pipes)
 

@@ -21,7 +21,7 @@ import pytest
 
 from catvton_ov.bundle import MANIFEST, PARTS, FileRecord, read_manifest
 from catvton_ov.sources import bundled_folder
-from tests.hub_standin import Stall, StandIn, cut_at_half, flipped, serve
+from tests.hub_standin import Stall, StandIn, client_settings, cut_at_half, flipped, serve
 
 ROOT = Path(__file__).parent.parent
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
@@ -75,7 +75,7 @@ class Client:
     home: Path
 
     def start(self, *sources: str, limit: int = 0, **env: str) -> subprocess.Popen[str]:
-        settings = {"HF_ENDPOINT": self.hub.url, "HF_HOME": str(self.home), "HF_HUB_DISABLE_XET": "1", "PATH": ""}
+        settings = client_settings(self.hub.url, self.home)
         settings["HF_HUB_DOWNLOAD_TIMEOUT"] = "100"  # seconds without a byte, after which the client would ask again
         command = [sys.executable, "-c", OPEN, str(limit), *sources]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}

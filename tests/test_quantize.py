@@ -255,16 +255,19 @@ def test_held_back_pairs_are_not_calibrated_on() -> None:
     assert (used, kept) == (pairs[: -PLAN.held_back], pairs[-PLAN.held_back :])
 
 
+def sources(folder: Path) -> dict[str, Any]:
+    """What `write_all` has written, for an export."""
+    folders = {"base": "stable-diffusion-inpainting", "vae": "sd-vae-ft-mse", "catvton": "CatVTON"}
+    return {role: str(folder / name) for role, name in folders.items()} | {"checkpoint": "vitonhd"}
+
+
 @pytest.fixture(scope="module")
 def guarded_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """INT8, with a safety checker, of random weights in the published layouts."""
     folder = tmp_path_factory.mktemp("random")
     write_all(folder, SCALES["tiny"], parsers=False)
     options = ExportOptions(
-        base=str(folder / "stable-diffusion-inpainting"),
-        vae=str(folder / "sd-vae-ft-mse"),
-        catvton=str(folder / "CatVTON"),
-        checkpoint="vitonhd",
+        **sources(folder),
         out=folder / "guarded",
         sizes=((64, 64),),
         parts=("tryon", "safety"),
@@ -303,10 +306,7 @@ def test_an_export_brings_the_parsers_and_keeps_float_weights_where_labels_would
     """At full size, which is the only one that the parsers' layouts have; weights are random."""
     write_all(tmp_path, SCALES["tiny"], parsers=True)
     options = ExportOptions(
-        base=str(tmp_path / "stable-diffusion-inpainting"),
-        vae=str(tmp_path / "sd-vae-ft-mse"),
-        catvton=str(tmp_path / "CatVTON"),
-        checkpoint="vitonhd",
+        **sources(tmp_path),
         out=tmp_path / "parsing",
         precision="fp16",
         sizes=((64, 64),),

@@ -26,7 +26,7 @@ from catvton_ov.page.bounds import Bounds, Rate, client_of
 from catvton_ov.page.cache import NAME, picture_cache, sweep
 from catvton_ov.page.masks import Wish, parse, put_mask
 from catvton_ov.page.serving import serving
-from tests.hub_standin import Stall, serve
+from tests.hub_standin import Stall, files_of, serve
 from tests.serving import ROOT, served_page
 from tests.visitor import Visitor
 
@@ -35,8 +35,7 @@ REST = ("reference", None, 1, False)  # preset, size, person_number and worn of 
 
 
 def test_readiness_is_loading_then_ready(tmp_path: Path) -> None:
-    bundle = ROOT / "assets" / "paper_doll"
-    files = {path.relative_to(bundle).as_posix(): path.read_bytes() for path in bundle.rglob("*") if path.is_file()}
+    files = files_of(ROOT / "assets" / "paper_doll")
     commit = "0123456789abcdef0123456789abcdef01234567"
     with serve({"some/model": (commit, files)}) as hub:
         stall = hub.deliver["unet/openvino_model.bin"] = Stall()

@@ -103,7 +103,7 @@ def test_the_command_masks_whoever_is_chosen_says_who_there_is_and_cuts_out_what
     assert left_of_the_middle() < 0.1
     for number, message in (
         ("3", "no person number 3, the largest being the first; found: 2"),
-        ("0", "counted from 1"),
+        ("0", "no person number 0, the largest being the first; found: 2"),
     ):
         code, said = run("mask", "both", "--person-number", number)
         assert (code, message in said) == (1, True)

@@ -6,6 +6,7 @@ import argparse
 import datetime
 import json
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
 from dataclasses import asdict
 from pathlib import Path
@@ -14,7 +15,7 @@ from catvton_ov.bench.recipes import MEANING, RECIPES
 from catvton_ov.errors import OptionsError
 from catvton_ov.export.command import parse_size
 from catvton_ov.memory import cache_folder
-from catvton_ov.sources import BUNDLED
+from catvton_ov.sources import BUNDLED, open_bundle
 
 DEFAULT = "notebook,reference,balanced,fast"
 
@@ -53,15 +54,11 @@ def run(args: argparse.Namespace) -> int:
     """
     from catvton_ov.bench.bench import BenchOptions, render, run_bench
     from catvton_ov.machine import this_machine
-    from catvton_ov.sources import open_bundle
 
     def say(line: str) -> None:
         print(line, file=sys.stderr, flush=True)
 
     recipes = tuple(args.recipes.split(","))
-    if args.random_weights or any(name.startswith("notebook") for name in recipes):
-        with redirect_stdout(sys.stderr):  # which NNCF's log keeps from then on
-            _need_the_exporter()
     options = BenchOptions(
         recipes=recipes,
         sizes=_sizes(args.size),
@@ -71,19 +68,8 @@ def run(args: argparse.Namespace) -> int:
         threads=args.threads,
         precision=args.precision,
     )
-    if args.random_weights:
-        from catvton_ov.export.yardstick import random_bundles
-
-        with redirect_stdout(sys.stderr):
-            bundles = random_bundles(args.work, recipes, say)
-    else:
-        opened = open_bundle(args.model)
-        bundles = dict.fromkeys(recipes, opened.folder)
-        if any(name.startswith("notebook") for name in recipes):
-            from catvton_ov.export.yardstick import yardsticks
-
-            with redirect_stdout(sys.stderr):
-                bundles |= yardsticks(opened, args.work, recipes, say)
+    with redirect_stdout(sys.stderr):  # NNCF's tables are no result
+        bundles = _bundles(args, recipes, say)
     if not options.sizes:
         from catvton_ov.bundle import read_manifest
 
@@ -106,14 +92,21 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _need_the_exporter() -> None:
-    try:
-        import catvton_ov.export.yardstick  # noqa: F401
-    except ModuleNotFoundError as error:
-        raise OptionsError(
-            f"The notebook's recipe and random weights have to be made first, for which {error.name} is missing: "
-            "pip install -r requirements-export.txt, or choose --recipes reference,balanced,fast of a model."
-        ) from None
+def _bundles(args: argparse.Namespace, recipes: Sequence[str], say: Callable[[str], None]) -> dict[str, Path]:
+    """Recipe -> its bundle, made where it has to be."""
+    if args.random_weights or any(name.startswith("notebook") for name in recipes):
+        try:
+            from catvton_ov.export.yardstick import random_bundles, yardsticks
+        except ModuleNotFoundError as error:
+            raise OptionsError(
+                f"The notebook's recipe and random weights have to be made first, for which {error.name} is missing: "
+                "pip install -r requirements-export.txt, or choose --recipes reference,balanced,fast of a model."
+            ) from None
+        if args.random_weights:
+            return random_bundles(args.work, recipes, say)
+        opened = open_bundle(args.model)
+        return dict.fromkeys(recipes, opened.folder) | yardsticks(opened, args.work, recipes, say)
+    return dict.fromkeys(recipes, open_bundle(args.model).folder)
 
 
 def _sizes(text: str | None) -> tuple[tuple[int, int], ...]:

@@ -17,7 +17,7 @@ from PIL import Image
 
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import ExportError, ImageError, MaskError
-from catvton_ov.export.calibration import PICTURES, calibration_pictures, pictures_in
+from catvton_ov.export.calibration import KINDS, PICTURES, calibration_pictures, pictures_in
 from catvton_ov.export.options import CalibrationOptions
 from catvton_ov.hub import HubId, download, existing_folder, explained, list_files, resolve
 from catvton_ov.images import as_mask, as_rgb, open_picture
@@ -58,14 +58,14 @@ def with_pictures(
     if plan.folder is not None:
         if (plan.folder / "mask").exists():
             return plan
-        if (parser := open_parser(Bundle.open(bundle), Runtime(RuntimeOptions()), frugal=False)) is None:
+        if (parser := _parser(bundle)) is None:
             raise ExportError(f"{plan.folder} has no mask/: add masks, or have the parsers among the --parts.")
         persons = {path.stem: path for path in pictures_in(plan.folder / "person")}
         lay_out(persons, garments_in(plan.folder), parser, folder, say)
         return replace(plan, folder=folder, origin="a folder that was named, masked by the bundle's parser")
     because = ""
     if existing_folder(catvton) is None and (hub_id := HubId.parse(catvton)) is not None:
-        parser = open_parser(Bundle.open(bundle), Runtime(RuntimeOptions()), frugal=False)
+        parser = _parser(bundle)
         try:
             if parser is None:
                 raise ExportError("The authors' pictures need masks, and so the parsers among the --parts.")
@@ -159,7 +159,7 @@ def lay_out(
         ExportError: no person is left that a garment is there for.
         BundleDamagedError, DeviceError: the parser cannot be loaded or run.
     """
-    for kind in ("person", "garment", "mask"):
+    for kind in KINDS:
         (folder / kind).mkdir(parents=True)
     worn = []
     for category, files in garments.items():
@@ -189,6 +189,10 @@ def _masks(photo: Image.Image, parser: Parser, categories: Sequence[str]) -> dic
         except MaskError:
             continue
     return masks
+
+
+def _parser(bundle: Path) -> Parser | None:
+    return open_parser(Bundle.open(bundle), Runtime(RuntimeOptions()), frugal=False)
 
 
 def _photo(file: Path) -> Image.Image | None:

@@ -19,7 +19,7 @@ from catvton_ov.bundle import FORMAT_VERSION, MANIFEST, Latent, Manifest, Source
 from catvton_ov.errors import ExportError
 from catvton_ov.export import configs, convert
 from catvton_ov.export.authors_pictures import with_pictures
-from catvton_ov.export.calibration import calibration_pictures, pictures_in, split
+from catvton_ov.export.calibration import KINDS, calibration_pictures, pictures_in, split
 from catvton_ov.export.fetch import Fetched, fetch
 from catvton_ov.export.int8 import quantize_bundle
 from catvton_ov.export.options import (
@@ -45,7 +45,6 @@ from catvton_ov.samplers import NoiseSchedule
 __all__ = ["ExportOptions", "export_bundle"]
 
 FAMILY = "catvton-sd15"
-EXAMPLES = ("person", "garment", "mask")
 MASK_BLUR = 9  # of the reference's repaint, at model size
 NOTICE = "CatVTON's weights are for non-commercial use; do not dress people in pictures without their consent."
 LICENCE = "CC BY-NC-SA 4.0, with the use restrictions of CreativeML OpenRAIL-M"
@@ -183,7 +182,7 @@ def _export_float(options: ExportOptions, folders: Mapping[StoredFloat, Path], s
 
 
 def _copy_examples(source: Path, target: Path) -> None:
-    for kind in EXAMPLES:
+    for kind in KINDS:
         (target / kind).mkdir(parents=True)
         for picture in pictures_in(source / kind):
             shutil.copyfile(picture, target / kind / picture.name)

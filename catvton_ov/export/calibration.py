@@ -22,6 +22,7 @@ from catvton_ov.sources import bundled_folder
 
 Array = npt.NDArray[np.float32]
 Sample = dict[str, npt.NDArray[Any]]  # the UNet's inputs by name
+KINDS = ("person", "garment", "mask")  # folders of pictures, see find_pairs
 PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
 

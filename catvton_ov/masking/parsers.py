@@ -7,7 +7,6 @@ from typing import Protocol
 from PIL import Image
 
 from catvton_ov.bundle import Bundle
-from catvton_ov.errors import OptionsError
 from catvton_ov.images import as_rgb
 from catvton_ov.masking.compact import CompactParser
 from catvton_ov.masking.densepose import PARTS as DENSEPOSE_PARTS
@@ -51,17 +50,6 @@ def open_parser(bundle: Bundle, runtime: Runtime, *, frugal: bool = True) -> Par
     if COMPACT in parts:
         return CompactParser(Network(runtime, lambda: bundle.part(COMPACT)))
     return None
-
-
-def labels_of_person(parser: Parser, photo: Image.Image, number: int) -> LabelMaps:
-    """The label maps of one of the persons on a photo, as people count them: the largest is the first.
-
-    Raises:
-        OptionsError: there is no such person. What the parser raises.
-    """
-    if number < 1:
-        raise OptionsError(f"Persons are counted from 1, the largest; got {number}.")
-    return parser(photo, number - 1)
 
 
 class PublishedParser:

@@ -9,7 +9,7 @@ from catvton_ov.images import as_mask, as_rgb, open_picture
 from catvton_ov.marking import marked
 from catvton_ov.masking import CATEGORIES
 from catvton_ov.masking.automask import auto_mask
-from catvton_ov.masking.parsers import Parser, labels_of_person
+from catvton_ov.masking.parsers import Parser
 from catvton_ov.options import MaskAdjustment, TryOnResult
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.engine import Engine
@@ -111,8 +111,7 @@ class Endpoints:
         parser = self._parser()
         if parser is None:
             raise MaskError(NO_PARSER)
-        maps = labels_of_person(parser, photo, whole(person_number, "person_number"))
-        return auto_mask(maps, category, adjustment)
+        return auto_mask(parser(photo, whole(person_number, "person_number") - 1), category, adjustment)
 
     def _parser(self) -> Parser | None:
         return self.engine.parser(self.engine.sources[0], self.engine.device)
