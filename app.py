@@ -130,11 +130,11 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             [result.picture, result.before_after, advanced.seed, result.settings, result.link, shown],
             **QUIET,
         )
-        gr.on([finding.success, running.success], handlers.show_labels, [editor, parsed], person.labels, **QUIET)
         result.cancel.click(None, cancels=[running, finding], **QUIET)
         # Said in the browser, after what had arrived of the run was shown; a message says why, unless it was Cancel.
         stopped = f"() => {json.dumps(words.progress('Stopped', 0))}"
         for job in (running, finding):
+            job.success(handlers.show_labels, [editor, parsed], person.labels, **QUIET)
             job.failure(None, None, result.status, js=stopped, **QUIET)
         # A reload brings results back: the browser keeps the names of their files, for as long as its tab is open.
         kept = [result.before_after, result.together, result.variants, shown]

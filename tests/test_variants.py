@@ -12,6 +12,7 @@ from PIL import Image
 
 from catvton_ov.images import open_picture
 from catvton_ov.options import TryOnStep
+from catvton_ov.pace import Clock, Pace
 from catvton_ov.page import words
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import editor_value, photo_and_mask
@@ -61,17 +62,19 @@ def test_variants_share_the_encoding_and_are_the_pictures_of_single_runs(
         2.5,
         "ddim",
     )
-    told: dict[int, float] = {}  # variant -> what is left after its last step
+    told: list[float] = []  # what is left after each step
 
     def step(item: TryOnStep, variant: int, variants: int, left: float) -> str:
-        told[variant] = left
+        told.append(left)
         return ""
 
     monkeypatch.setattr(words, "step", step)
+    monkeypatch.setattr(Clock, "step", lambda clock, seconds: 3.0)  # of this variant
+    monkeypatch.setattr(Clock, "so_far", lambda clock, before=0.0: Pace(0.0, 0.0, 10.0, 0.0))  # a whole one
     *_, done = trying.press(*inputs, last, False, True, 0, 0, 0, 0, 0)
     assert encoder.calls == 2, "person and garment, once each"
 
-    assert told[0] > told[1] > told[2], "the variants still to come are left, too"
+    assert told == 3 * [23.0] + 3 * [13.0] + 3 * [3.0], "those still to come are left, too"
 
     pictures = [picture for picture, _ in done.variants["value"]]
     photo, mask = photo_and_mask(editor)
