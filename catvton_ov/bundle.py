@@ -22,11 +22,12 @@ from pathlib import Path, PurePosixPath
 
 from pydantic import TypeAdapter, ValidationError
 
-from catvton_ov.errors import BundleDamagedError, BundleError, BundleNotFoundError
+from catvton_ov.errors import BundleDamagedError, BundleError, BundleNotFoundError, OptionsError
 from catvton_ov.memory import Memory
 from catvton_ov.samplers import NoiseSchedule
 
 FORMAT_VERSION = 1
+MOST_SIDE = 2048  # pixels a model works at
 MANIFEST = "manifest.json"
 PARTS = ("unet", "vae_encoder", "vae_decoder")
 REMEMBERED_FROM = 2**24  # bytes; smaller files are hashed in no time
@@ -127,6 +128,16 @@ class Manifest:
             if not self.fits(size):
                 raise BundleDamagedError(f"{MANIFEST}: {size} is not in multiples of {self.size_multiple} pixels.")
 
+    def work_size(self, size: tuple[int, int] | None) -> tuple[int, int]:
+        """The size (width, height) to work at: the one asked for, or the first; raises OptionsError if it cannot be."""
+        size = size or self.sizes[0]
+        if not self.fits(size) or max(size) > MOST_SIDE:
+            raise OptionsError(
+                f"The model's size must be multiples of {self.size_multiple} up to {MOST_SIDE} pixels; "
+                f"got {size[0]}x{size[1]}."
+            )
+        return size
+
     def fits(self, size: tuple[int, int]) -> bool:
         """Whether the parts can run at `size` (width, height)."""
         return min(size) > 0 and all(side % self.size_multiple == 0 for side in size)
@@ -207,7 +218,7 @@ def read_manifest(folder: Path) -> Manifest:
     except OSError:
         raise BundleNotFoundError(
             f"{folder} is not a model bundle: it has no {MANIFEST}. "
-            "Make one with `python -m catvton_ov export`, or name a published one as owner/name."
+            "Make one with `python -m catvton_ov export`. The page and `try-on` also take published ones: owner/name."
         ) from None
     return Manifest.from_json(text)
 

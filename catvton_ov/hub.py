@@ -29,7 +29,7 @@ from huggingface_hub.utils.tqdm import tqdm as hub_tqdm
 
 from catvton_ov.errors import TryOnError
 
-_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_ID = re.compile(r"(?P<repo>(?![.-])[\w.-]+/(?![.-])[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # how the Hub puts it
 

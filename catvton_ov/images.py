@@ -6,6 +6,7 @@ Sizes are (width, height), boxes (left, top, right, bottom), as in PIL.
 
 from __future__ import annotations
 
+import io
 import struct
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFilter, ImageOps, UnidentifiedImageError
 
 from catvton_ov.errors import ImageError, MaskError
 
@@ -43,6 +44,10 @@ def open_picture(file: str | Path | BinaryIO, what: str = "picture") -> Image.Im
                 return upright(image)
         except FileNotFoundError:
             raise ImageError(f"There is no file for the {what} at {file}.") from None
+        except OSError as error:
+            if error.errno is None:  # of the picture, not of the file
+                raise
+            raise ImageError(f"The {what} cannot be read: {error.strerror}.") from None
 
 
 def check_file(file: str | Path | BinaryIO, what: str = "picture", most: int = MAX_PIXELS) -> None:
@@ -96,6 +101,7 @@ def as_rgb(image: Image.Image, what: str = "picture") -> Image.Image:
         image = upright(image)
         if image.mode.startswith(("I", "F")):
             image = Image.fromarray(_eight_bits(np.asarray(image)))
+        image = _in_srgb(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
             white = Image.new("RGBA", image.size, "white")
@@ -103,6 +109,23 @@ def as_rgb(image: Image.Image, what: str = "picture") -> Image.Image:
         image = image.convert("RGB")
     image.info = {}
     return image
+
+
+def _in_srgb(image: Image.Image) -> Image.Image:
+    """The colours that its profile means, as those of sRGB, which is what everything here takes pixels for.
+
+    Phones save photos in Display P3. A profile that cannot be used says nothing.
+    """
+    profile = image.info.get("icc_profile")
+    if not profile or image.mode not in ("RGB", "RGBA", "L", "CMYK"):
+        return image
+    try:
+        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        mode = "RGBA" if image.mode == "RGBA" else "RGB"
+        srgb = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode=mode)
+    except (ImageCms.PyCMSError, *_DAMAGE):
+        return image
+    return image if srgb is None else srgb
 
 
 def as_mask(image: Image.Image, size: Size) -> Image.Image:
@@ -126,7 +149,8 @@ def as_mask(image: Image.Image, size: Size) -> Image.Image:
         )
     values = np.asarray(mask)
     if values.max() < 128:
-        raise MaskError("The mask is empty: paint over the clothes that should change.")
+        faint = f" Its brightest value is {values.max()}, and 255 is repainted." if values.max() else ""
+        raise MaskError(f"The mask is empty: paint over the clothes that should change.{faint}")
     if values.min() >= 128:
         raise MaskError("The mask covers the whole photo: leave out at least the face and the background.")
     return mask

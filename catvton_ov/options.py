@@ -10,8 +10,9 @@ from typing import Literal, get_args
 
 from PIL import Image
 
+from catvton_ov.bundle import Manifest
 from catvton_ov.errors import OptionsError
-from catvton_ov.samplers import Spacing, check_sampler
+from catvton_ov.samplers import Spacing, check_sampler, make_sampler
 from catvton_ov.shortcuts import Shortcuts
 
 Preview = Literal["decoded", "rough"]
@@ -46,8 +47,14 @@ class TryOnOptions:
             raise OptionsError(f"Unknown framing {self.framing!r}; expected one of {', '.join(FRAMINGS)}.")
         if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed <= MAX_SEED):
             raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
-        if self.blur is not None and not 0 <= self.blur <= 64:
+        if self.blur is not None and (not _is_number(self.blur) or not 0 <= self.blur <= 64):
             raise OptionsError(f"blur must be from 0 to 64 pixels; got {self.blur!r}.")
+
+
+def check_options(manifest: Manifest, options: TryOnOptions) -> None:
+    """Raises OptionsError for steps or a size that a bundle's model cannot use."""
+    manifest.work_size(options.size)
+    make_sampler(options.sampler, manifest.schedule, options.steps, options.eta, options.spacing)
 
 
 def size_of(text: str) -> tuple[int, int]:

@@ -24,7 +24,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from catvton_ov.bundle import Bundle
-from catvton_ov.errors import ImageError, MaskError, OptionsError
+from catvton_ov.errors import ImageError, MaskError
 from catvton_ov.images import Frame, Size, as_mask, as_rgb, blur_mask, fit_garment, to_array, to_picture
 from catvton_ov.machine import cores
 from catvton_ov.options import Preview, TryOnOptions, TryOnResult, TryOnStep
@@ -126,7 +126,7 @@ class TryOnPipeline:
         options = options or TryOnOptions()
         watch = Stopwatch()
         with watch("prepare"):
-            size = self._size(options.size)
+            size = self.bundle.manifest.work_size(options.size)
             schedule = self.bundle.manifest.schedule
             sampler = make_sampler(options.sampler, schedule, options.steps, options.eta, options.spacing)
             seed = secrets.randbelow(2**32) if options.seed is None else options.seed
@@ -206,7 +206,7 @@ class TryOnPipeline:
         TryOnOptions(guidance_scale=guidance_scale)  # checks it
         moves = make_sampler(sampler, self.bundle.manifest.schedule, steps, eta, spacing)
         pictures = [_pil(person).convert("RGB"), _pil(garment).convert("RGB"), _pil(mask).convert("L")]
-        self._size(pictures[0].size)
+        self.bundle.manifest.work_size(pictures[0].size)
         if len({picture.size for picture in pictures}) > 1:
             sizes = ", ".join(f"{w}x{h}" for w, h in (picture.size for picture in pictures))
             raise ImageError(f"person, garment and mask must have one size here; got {sizes}.")
@@ -298,16 +298,6 @@ class TryOnPipeline:
     def _decode(self, latents: Array) -> Array:
         """The picture (1, 3, H, W) of the person's half."""
         return self.vae_decoder(latent=_person_half(latents))
-
-    def _size(self, size: Size | None) -> Size:
-        manifest = self.bundle.manifest
-        size = size or manifest.sizes[0]
-        if not manifest.fits(size) or max(size) > 2048:
-            raise OptionsError(
-                f"The model's size must be multiples of {manifest.size_multiple} up to 2048 pixels; "
-                f"got {size[0]}x{size[1]}."
-            )
-        return size
 
 
 def _unet_input(condition: Condition) -> Array:

@@ -5,13 +5,14 @@ The same pictures (and the same mask, where it was painted by hand) with the sam
 
 from __future__ import annotations
 
+import codecs
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 from urllib.parse import urlencode
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from catvton_ov.errors import OptionsError
 from catvton_ov.options import GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions
@@ -22,6 +23,8 @@ MOST_BYTES = 100_000  # of a file with settings
 @dataclass(frozen=True)
 class TryOnSettings:
     """What reproduces a result, given its pictures."""
+
+    __pydantic_config__ = ConfigDict(extra="forbid")  # a misspelt setting is told, not passed over
 
     category: str = "upper"
     options: TryOnOptions = field(default_factory=TryOnOptions)
@@ -48,7 +51,7 @@ class TryOnSettings:
         if len(text) > MOST_BYTES:
             raise OptionsError("This is no file with the settings of a try-on: it is too large.")
         try:
-            settings: TryOnSettings = TypeAdapter(cls).validate_json(text)
+            settings: TryOnSettings = TypeAdapter(cls).validate_json(text.removeprefix(codecs.BOM_UTF8))
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(str(step) for step in first["loc"]) or "the file"

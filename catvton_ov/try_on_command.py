@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from tqdm import tqdm
 
 from catvton_ov.errors import ImageError, MaskError, OptionsError
 from catvton_ov.export.command import parse_size
+from catvton_ov.files import check_writable, write_whole
 from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.marking import marked, to_png
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions, TryOnStep
@@ -26,11 +26,12 @@ from catvton_ov.sources import BUNDLED, open_bundle
 if TYPE_CHECKING:
     from catvton_ov.masking.labels import LabelMaps
     from catvton_ov.masking.parsers import Parser
+    from catvton_ov.runtime import RuntimeOptions
     from catvton_ov.settings import TryOnSettings
 
 
 def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
-    model = os.environ.get("CATVTON_OV_MODEL", BUNDLED)
+    model = os.environ.get("CATVTON_OV_MODEL") or BUNDLED
     add = parser.add_argument
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
     add("--person", metavar="FILE", type=Path, required=True, help="photo of the person")
@@ -65,10 +66,10 @@ def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _options(args: argparse.Namespace, settings: TryOnSettings | None) -> TryOnOptions:
     """Those of the settings, or of a preset; with what is given besides."""
-    if settings is not None and args.preset is None:
-        base = settings.options
-    else:
-        base = preset(args.preset or default_preset(args.device))
+    base = preset(args.preset or default_preset(args.device)) if settings is None else settings.options
+    if settings is not None and args.preset is not None:
+        kept = {name: getattr(base, name) for name in ("seed", "size", "framing", "blur", "repaint")}
+        base = replace(preset(args.preset), **kept)
     names = ("steps", "guidance_scale", "sampler", "eta", "spacing", "seed", "size", "framing")
     chosen = replace(base, **{name: value for name in names if (value := getattr(args, name)) is not None})
     levers = {"cache_every": args.cache_every, "guided": args.guided and tuple(args.guided), "keys": args.keys}
@@ -90,7 +91,7 @@ def _read_settings(path: Path) -> TryOnSettings:
 
 def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    model = os.environ.get("CATVTON_OV_MODEL", BUNDLED)
+    model = os.environ.get("CATVTON_OV_MODEL") or BUNDLED
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
     add("--person", metavar="FILE", type=Path, required=True, help="photo of the person")
     add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of the garment")
@@ -105,14 +106,17 @@ def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
 def run_mask(args: argparse.Namespace) -> int:
     from catvton_ov.masking.automask import auto_mask
     from catvton_ov.masking.show import picture_of_labels
+    from catvton_ov.runtime import RuntimeOptions
 
     adjustment = MaskAdjustment(args.grow, args.up, args.down, args.left, args.right)
     for option, path in (("--out", args.out), ("--labels", args.labels)):
         if path is not None:
             _check_png(path, option)
+    if args.labels is not None and args.labels.absolute() == args.out.absolute():
+        raise ImageError(f"--labels must name another file than --out; both are {args.out}.")
     photo = as_rgb(open_picture(args.person, "photo of the person"), "photo of the person")
     number = args.person_number
-    maps = _parser(args.model, args.device)(photo, 0 if number is None else number - 1)
+    maps = _parser(args.model, RuntimeOptions(device=args.device))(photo, 0 if number is None else number - 1)
     mask = auto_mask(maps, args.category, adjustment)
     _tell_persons(maps, number)
     _write(mask, args.out)
@@ -138,11 +142,11 @@ def _tell_persons(maps: LabelMaps, number: int | None) -> None:
         print(f"{maps.persons} persons were found; the mask is for the largest (--person-number).", file=sys.stderr)
 
 
-def _parser(model: str, device: str) -> Parser:
+def _parser(model: str, options: RuntimeOptions) -> Parser:
     from catvton_ov.masking.parsers import open_parser
-    from catvton_ov.runtime import Runtime, RuntimeOptions
+    from catvton_ov.runtime import Runtime
 
-    parser = open_parser(open_bundle(model), Runtime(RuntimeOptions(device=device)))
+    parser = open_parser(open_bundle(model), Runtime(options))
     if parser is None:
         raise MaskError(f"The model {model} brings no parsers, which find the clothes: give a mask with --mask.")
     return parser
@@ -152,7 +156,10 @@ def run_try_on(args: argparse.Namespace) -> int:
     from catvton_ov.masking.automask import auto_mask  # OpenVINO and OpenCV are imported only when they are needed
     from catvton_ov.masking.worn import worn_garment
     from catvton_ov.pipeline import TryOnPipeline
+    from catvton_ov.runtime import RuntimeOptions
 
+    if args.mask is not None and args.person_number is not None:
+        raise OptionsError("--person-number chooses for whom the mask is found; with --mask there is nothing to find.")
     settings = None if args.settings is None else _read_settings(args.settings)
     options = _options(args, settings)
     category = args.category or (settings.category if settings else "upper")
@@ -161,7 +168,8 @@ def run_try_on(args: argparse.Namespace) -> int:
     person = open_picture(args.person, "photo of the person")
     garment = open_picture(args.garment, "photo of the garment")
     worn = args.worn or (settings is not None and settings.worn)
-    parser = _parser(args.model, args.device) if args.mask is None or worn else None
+    runtime = RuntimeOptions(device=args.device, threads=args.threads, cache_dir=args.cache_dir)
+    parser = _parser(args.model, runtime) if args.mask is None or worn else None
     if args.mask is not None:
         mask = open_picture(args.mask, "mask")
     elif parser is not None:
@@ -176,7 +184,7 @@ def run_try_on(args: argparse.Namespace) -> int:
         garment = as_rgb(garment, "photo of the garment")
         garment = worn_garment(garment, parser(garment), category)
     pipeline = TryOnPipeline.load(args.model, args.device, threads=args.threads, cache_dir=args.cache_dir)
-    if options.size is None and (settings is None or args.preset is not None):
+    if options.size is None and settings is None:
         options = replace(options, size=default_size(pipeline.bundle.manifest.sizes, args.device))
     print(f"{pipeline.bundle.manifest.name}: {pipeline.bundle.manifest.notice}", file=sys.stderr)
     with tqdm(total=options.steps, unit="step", desc="Trying on") as bar:
@@ -196,26 +204,17 @@ def _check_png(path: Path, option: str) -> None:
         raise ImageError(f"The result is written as PNG; {option} must end in .png, got {path.name!r}.")
     if not path.parent.is_dir():
         raise ImageError(f"The folder of {option} does not exist: {path.parent}.")
-    if path.is_dir():
-        raise ImageError(f"{option} must name a file; {path} is a folder.")
+    try:
+        if path.is_dir():
+            raise ImageError(f"{option} must name a file; {path} is a folder.")
+        check_writable(path)
+    except OSError as error:
+        raise ImageError(f"{option} cannot be written, {path}: {error.strerror or error}.") from None
 
 
 def _write(picture: Image.Image, path: Path) -> None:
+    """Write a PNG without metadata but the mark of a result."""
     try:
-        write_png(picture, path)
+        write_whole(path, to_png(picture))
     except OSError as error:
         raise ImageError(f"{path} could not be written: {error.strerror or error}.") from error
-
-
-def write_png(picture: Image.Image, path: Path) -> None:
-    """Write a PNG without metadata but the mark of a result, whole or not at all."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
-    temporary = Path(name)
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(to_png(picture))
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise

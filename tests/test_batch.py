@@ -263,6 +263,8 @@ def test_a_changed_option_is_a_new_run_and_what_is_done_stays(
     assert "2 results" in said
     assert "guidance_scale 2.5, now 1.0" in said
     assert pictures(out) == first
+    assert batch(table, out, "--workers", "2") == 1
+    assert "are for --engine ray" in capsys.readouterr().err
     assert batch(table, out, "--threads", "2") == 1
     assert "threads 1, now 2" in capsys.readouterr().err
 
@@ -274,7 +276,12 @@ def test_a_changed_option_is_a_new_run_and_what_is_done_stays(
     def interrupt(path: Path, missing_ok: bool = False) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch:  # stopped while the old ones are being removed
+    for wrong in (("--steps", "0"), ("--size", "100x100"), ("--device", "NONE"), ("--threads", "0")):
+        assert batch(table, out, "--replace", *wrong) == 1
+        assert pictures(out) == first, "what cannot be replaced is not lost"
+    capsys.readouterr()
+
+    with monkeypatch.context() as patch:  # stopped while an old one is being removed
         patch.setattr(Path, "unlink", interrupt)
         assert batch(table, out, "--guidance-scale", "1", "--replace") == 130
     assert batch(table, out, "--guidance-scale", "1", "--replace") == 0

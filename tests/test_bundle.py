@@ -184,7 +184,18 @@ def test_a_folder_comes_before_the_bundled_model(bundle: Path, tmp_path: Path, m
 
 
 @pytest.mark.parametrize(
-    "source", ["/nowhere", "nowhere", "a/b/c", "https://huggingface.co/a/b", "x" * 300, "~nobody-by-this-name/x", "\0"]
+    "source",
+    [
+        "/nowhere",
+        "nowhere",
+        "a/b/c",
+        "https://huggingface.co/a/b",
+        "x" * 300,
+        "~nobody-by-this-name/x",
+        "\0",
+        "./nope",
+        "../a",
+    ],
 )
 def test_an_unknown_source_is_told_what_would_be_accepted(source: str) -> None:
     with pytest.raises(BundleNotFoundError) as raised:

@@ -127,6 +127,9 @@ def spoiled_bundle(golden_bundle: Path, room: Path) -> Path:
         ("--out {room}/result.jpg", "--out must end in .png, got 'result.jpg'."),
         ("--out {room}/nowhere/result.png", "The folder of --out does not exist:"),
         ("--out {room}/../folder.png", "--out must name a file;"),
+        ("--out /proc/result.png", "--out cannot be written, /proc/result.png: "),
+        ("--out {room}/" + 300 * "x" + ".png", "File name too long"),
+        ("--person-number 2", "with --mask there is nothing to find"),
     ],
 )
 def test_what_goes_wrong_is_one_line_and_leaves_no_file(
@@ -157,6 +160,23 @@ def test_an_earlier_result_survives_a_run_that_fails(golden_bundle: Path, room: 
     out.write_bytes(b"earlier")
     assert try_on(golden_bundle, out, "--steps", "0") == 1
     assert out.read_bytes() == b"earlier"
+
+
+def test_a_long_name_is_written_and_labels_do_not_take_the_masks_place(room: Path) -> None:
+    photo = str(ROOT / "assets/paper_doll/examples/person/Ada.png")
+    out = room / f"{'x' * 240}.png"
+    mask = ["mask", "--model", "paper_doll", "--person", photo, "--out", str(out)]
+    assert main([*mask, "--labels", str(out)]) == 1
+    assert not list(room.iterdir())
+    assert main(mask) == 0
+    assert list(room.iterdir()) == [out]
+
+
+def test_a_reader_that_has_enough_is_no_fault(room: Path) -> None:
+    for end in ("| true", "> /dev/full"):
+        command = f"{sys.executable} -m catvton_ov evaluate --json --pred {GOLDEN} --truth {GOLDEN} {end}"
+        ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+        assert "Traceback" not in ran.stderr
 
 
 @pytest.mark.parametrize(

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import io
 import itertools
+import struct
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from catvton_ov.errors import ImageError, MaskError
 from catvton_ov.images import (
@@ -321,7 +322,37 @@ def test_too_small_and_too_large_are_refused_before_decoding(size: tuple[int, in
 
 def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
     assert "There is no file for the photo of the person" in refusal(tmp_path / "nowhere.png")
-    refusal(tmp_path)
+    assert "cannot be read: Is a directory." in refusal(tmp_path)
+    assert "File name too long." in refusal(tmp_path / ("x" * 300))
+
+
+def test_a_photo_has_the_colours_that_its_profile_means(tmp_path: Path) -> None:
+    photo = Image.open(GOLDEN / "person.png").convert("RGB")
+    to_xyz = np.array([[0.4361, 0.3851, 0.1431], [0.2225, 0.7169, 0.0606], [0.0139, 0.0971, 0.7141]])
+    red, green, blue = photo.split()
+    swapped = Image.merge("RGB", (blue, green, red))
+    swapped.save(tmp_path / "swapped.png", icc_profile=_profile(to_xyz[:, ::-1]))
+    found = as_rgb(open_picture(tmp_path / "swapped.png"))
+    assert np.abs(np.asarray(found, np.int16) - np.asarray(photo, np.int16)).max() <= 2
+    assert "icc_profile" not in found.info
+    swapped.save(tmp_path / "damaged.png", icc_profile=b"no profile")
+    assert np.array_equal(np.asarray(as_rgb(open_picture(tmp_path / "damaged.png"))), np.asarray(swapped))
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    photo.save(tmp_path / "plain.png", icc_profile=srgb)
+    assert np.array_equal(np.asarray(as_rgb(open_picture(tmp_path / "plain.png"))), np.asarray(photo))
+
+
+def _profile(to_xyz: np.ndarray) -> bytes:
+    """sRGB's profile with other primaries: the columns of `to_xyz`."""
+    data = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    count = struct.unpack(">I", data[128:132])[0]
+    places = {}
+    for index in range(count):
+        name, offset, _ = struct.unpack(">4sII", data[132 + 12 * index : 144 + 12 * index])
+        places[name] = offset
+    for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), to_xyz.T, strict=True):
+        data[places[name] + 8 : places[name] + 20] = struct.pack(">3i", *(round(value * 65536) for value in column))
+    return bytes(data)
 
 
 # --- masks -------------------------------------------------------------------------------------------------------
@@ -333,6 +364,7 @@ def test_a_missing_file_and_a_folder_are_refused(tmp_path: Path) -> None:
         (Image.new("L", (31, 32), 255), "The mask has 31x32 pixels, the photo of the person 32x32"),
         (Image.new("L", (32, 32), 0), "The mask is empty"),
         (Image.new("L", (32, 32), 127), "The mask is empty"),
+        (Image.new("L", (32, 32), 1), "brightest value is 1, and 255 is repainted"),
         (Image.new("RGBA", (32, 32), (255, 255, 255, 0)), "The mask is empty"),
         (Image.new("F", (32, 32), float("nan")), "The mask is empty"),
         (Image.new("L", (32, 32), 255), "The mask covers the whole photo"),

@@ -69,6 +69,8 @@ def test_whatever_stands_in_a_link_or_a_file_is_settings_or_one_sentence(query: 
         (b'{"category": "hat"}', "Unknown category 'hat'"),
         (b'{"person_number": 0}', "counted from 1"),
         (b"[1]", "cannot be used"),
+        (b'{"optons": {}}', "optons"),
+        (b'{"options": {"stps": 3}}', "options.stps"),
         (b" " * 200_000, "too large"),
     ],
 )
@@ -96,6 +98,10 @@ def test_the_command_takes_its_defaults_from_settings_and_refuses_a_file_that_is
     assert "seed 9 " in capsys.readouterr().out
     assert main([*arguments, "--seed", "10"]) == 0  # what is given counts more
     assert "seed 10 " in capsys.readouterr().out
+    assert main([*arguments, "--preset", "fast", "--steps", "2"]) == 0  # which is about time and quality alone
+    assert "seed 9 " in capsys.readouterr().out
+    (tmp_path / "marked.json").write_bytes(b"\xef\xbb\xbf" + (tmp_path / "settings.json").read_bytes())
+    assert main([*arguments[:-1], str(tmp_path / "marked.json")]) == 0
     assert main([*arguments[:-1], str(tmp_path / "nothing.json")]) == 1
     assert "nothing.json cannot be read" in capsys.readouterr().err
 

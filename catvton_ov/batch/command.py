@@ -7,7 +7,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,9 +15,9 @@ from tqdm import tqdm
 
 from catvton_ov.batch.datasets import DATASETS, PAIRINGS, read_dataset
 from catvton_ov.batch.pairs import CHANGES, OPTIONS, Defaults, Refused, Row, read_pairs
-from catvton_ov.errors import BatchError
+from catvton_ov.errors import BatchError, OptionsError
 from catvton_ov.export.command import parse_size
-from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions
+from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions, check_options
 from catvton_ov.presets import PRESETS
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.sources import BUNDLED
@@ -25,13 +25,14 @@ from catvton_ov.sources import BUNDLED
 if TYPE_CHECKING:
     from catvton_ov.batch.plan import Setting
     from catvton_ov.batch.run import Engine
+    from catvton_ov.bundle import Manifest
 
 INCOMPLETE = 3  # exit code: the run is through, and some rows were skipped
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults, usual = TryOnOptions(), Defaults()
-    model = os.environ.get("CATVTON_OV_MODEL", BUNDLED)
+    model = os.environ.get("CATVTON_OV_MODEL") or BUNDLED
     what = parser.add_argument_group("what to try on").add_mutually_exclusive_group(required=True)
     what.add_argument("--pairs", metavar="FILE.csv", type=Path, help="columns person, garment, mask or category, ...")
     what.add_argument("--dataset", nargs=2, metavar=("|".join(DATASETS), "ROOT"), help="a published data set's folder")
@@ -86,12 +87,17 @@ def run(args: argparse.Namespace) -> int:
     from catvton_ov.masking.parsers import has_parser
     from catvton_ov.sources import open_bundle
 
-    rows = _rows(args)
+    if args.engine != "ray" and (args.address is not None or args.workers is not None):
+        raise OptionsError("--address and --workers are for --engine ray.")
+    defaults = _defaults(args)
+    usual = defaults.options()  # what no row could be made with is told once
+    rows = _rows(args, defaults)
     bundle = open_bundle(args.model)
+    check_options(bundle.manifest, usual)
     setting = setting_of(bundle, args.device, this_machine().cores if args.threads is None else args.threads)
     voice = _Voice(args.json)
     voice.say(f"{bundle.manifest.name}: {bundle.manifest.notice}")
-    tasks, refused = make_tasks(rows, setting, has_parser(bundle))
+    tasks, refused = make_tasks(_usable(rows, bundle.manifest), setting, has_parser(bundle))
     with Ledger(args.out) as ledger:
         todo, foreign = outstanding(tasks, ledger, args.replace)
         skipped = [*refused, *foreign]
@@ -109,17 +115,31 @@ def run(args: argparse.Namespace) -> int:
     return INCOMPLETE if skipped else 0
 
 
-def _rows(args: argparse.Namespace) -> Iterable[Row | Refused]:
+def _defaults(args: argparse.Namespace) -> Defaults:
     given = {name: value for name in OPTIONS if (value := getattr(args, name)) is not None}
     adjustment = MaskAdjustment(**{name: getattr(args, name) for name in CHANGES})
-    defaults = Defaults(args.preset, given, args.category, adjustment)
-    defaults.options()  # what no row could be made with is told before they are read
+    return Defaults(args.preset, given, args.category, adjustment)
+
+
+def _rows(args: argparse.Namespace, defaults: Defaults) -> Iterable[Row | Refused]:
     if args.pairs is not None:
         return read_pairs(args.pairs, defaults)
     dataset, root = args.dataset
     if dataset not in DATASETS:
         raise BatchError(f"Unknown data set {dataset!r}; known are {', '.join(DATASETS)}.")
     return read_dataset(dataset, Path(root), args.pairing, defaults)
+
+
+def _usable(rows: Iterable[Row | Refused], manifest: Manifest) -> Iterator[Row | Refused]:
+    """The rows, those refused whose options this model cannot use."""
+    for row in rows:
+        try:
+            if isinstance(row, Row):
+                check_options(manifest, row.options)
+        except OptionsError as error:
+            yield Refused(row.where, str(error))
+        else:
+            yield row
 
 
 def _engine(args: argparse.Namespace, setting: Setting) -> Engine:

@@ -29,7 +29,7 @@ def outstanding(tasks: Iterable[Task], ledger: Ledger, replace: bool) -> tuple[l
     """The tasks whose results are still to be made, in order, and those in whose place lies somebody else's file.
 
     Args:
-        replace: remove results that were made from something else, before anything is made.
+        replace: make those anew that were made from something else; each stays until another takes its place.
 
     Raises:
         BatchError: there are such results, and they are not to be replaced.
@@ -42,8 +42,6 @@ def outstanding(tasks: Iterable[Task], ledger: Ledger, replace: bool) -> tuple[l
             f"{outdated[0].row.name}: {ledger.difference(outdated[0])}). Choose another --out, "
             "or --replace to make them anew."
         )
-    for task in outdated:
-        ledger.discard(task)
     foreign = [
         Refused(task.row.where, f"{ledger.path(task)} was not made by a batch run, or has changed since; move it away.")
         for task, state in states
@@ -63,6 +61,7 @@ def run(tasks: Sequence[Task], ledger: Ledger, engine: Engine) -> Iterator[Kept 
             yield Refused(task.row.where, made)
         else:
             seconds = sum(made.seconds.values())
+            ledger.discard(task)  # first: a run stopped in between leaves no file that its entry does not tell of
             ledger.keep(task, made.png, seconds)
             yield Kept(task, seconds)
 

@@ -31,8 +31,9 @@ class BenchOptions:
         for recipe in self.recipes:
             if recipe not in RECIPES:
                 raise OptionsError(f"Unknown recipe {recipe!r}; expected some of {', '.join(RECIPES)}.")
-        if self.rounds < 1:
-            raise OptionsError(f"rounds must be at least 1; got {self.rounds}.")
+        for name in ("rounds", "passes", "threads"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise OptionsError(f"{name} must be at least 1; got {value}.")
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ import json
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from catvton_ov.bench.recipes import MEANING, RECIPES
+from catvton_ov.bundle import read_manifest
 from catvton_ov.errors import OptionsError
 from catvton_ov.export.command import parse_size
 from catvton_ov.memory import cache_folder
@@ -70,10 +71,8 @@ def run(args: argparse.Namespace) -> int:
     )
     with redirect_stdout(sys.stderr):  # NNCF's tables are no result
         bundles = _bundles(args, recipes, say)
-    if not options.sizes:
-        from catvton_ov.bundle import read_manifest
-
-        options = BenchOptions(**{**vars(options), "sizes": (min(read_manifest(bundles[recipes[0]]).sizes),)})
+    manifest = read_manifest(bundles[recipes[0]])
+    options = replace(options, sizes=tuple(map(manifest.work_size, options.sizes or (min(manifest.sizes),))))
     rows = run_bench({name: str(folder) for name, folder in bundles.items()}, options, say)
     what = "full-size random weights" if args.random_weights else args.model
     date = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%d")

@@ -30,9 +30,17 @@ def run(args: argparse.Namespace) -> int:
     from catvton_ov.errors import BatchError
     from catvton_ov.evaluate.report import shown, write_report
     from catvton_ov.evaluate.scores import evaluate
+    from catvton_ov.files import check_writable
 
     if args.report is not None and not args.report.resolve().parent.is_dir():
         raise BatchError(f"The folder of --report does not exist: {args.report.parent}.")
+    if args.report is not None:
+        try:
+            if args.report.is_dir():
+                raise BatchError(f"--report must name a file; {args.report} is a folder.")
+            check_writable(args.report)
+        except OSError as error:
+            raise BatchError(f"--report {args.report} cannot be written: {error.strerror or error}.") from None
     with tqdm(unit="pair", desc="Comparing", disable=None) as bar:
 
         def progress(done: int, total: int) -> None:
@@ -42,8 +50,6 @@ def run(args: argparse.Namespace) -> int:
         scores = evaluate(args.pred, args.truth, args.paired, args.networks, progress)
     for sentence in scores.left_out:
         print(f"left out: {sentence}", file=sys.stderr)
-    if args.report is not None:
-        write_report(args.report, scores, args.pred.resolve(), args.truth.resolve())
     figures = {**scores.means, **scores.sets}
     made, true = scores.counts
     if args.json:
@@ -53,4 +59,6 @@ def run(args: argparse.Namespace) -> int:
         print(f"{made} results, {true} true pictures, {len(scores.rows)} pairs compared")
         for name, value in figures.items():
             print(f"{name:6}{shown(name, value)}")
+    if args.report is not None:
+        write_report(args.report, scores, args.pred.resolve(), args.truth.resolve())
     return 0

@@ -16,6 +16,7 @@ from PIL import Image
 from catvton_ov.errors import BatchError
 from catvton_ov.evaluate.matching import open_match
 from catvton_ov.evaluate.scores import Row, Scores
+from catvton_ov.files import write_whole
 
 SHOWN = 10  # best and worst pairs
 LOWER_IS_BETTER = ("LPIPS", "FID", "KID")
@@ -37,14 +38,10 @@ rect { fill: #5b8def } line { stroke: currentColor } text { fill: currentColor; 
 
 def write_report(path: Path, scores: Scores, results: Path, truths: Path) -> None:
     """Write the page, whole or not at all; raises BatchError when it cannot be written."""
-    part = path.with_name(f".{path.name}.part")
     try:
-        part.write_text(render(scores, results.name, truths.name), encoding="utf-8")
-        part.replace(path)
+        write_whole(path, render(scores, results.name, truths.name).encode())
     except OSError as error:
         raise BatchError(f"{path} cannot be written: {error.strerror or error}.") from error
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def render(scores: Scores, results: str, truths: str) -> str:
