@@ -15,7 +15,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal, Protocol, TypeVar
 
@@ -64,6 +64,14 @@ class Measurement:
     estimated: bool  # whether `picture` was multiplied up from fewer passes
     peak_rss_bytes: int  # of the whole process, files it maps included
     operations: Mapping[str, float] = field(default_factory=dict)  # operation type -> its seconds in a full pass
+
+    def of(self, options: TryOnOptions) -> Measurement:
+        """Multiplied up to a picture with other options, whose passes must be of the kinds that were timed here."""
+        plan = plan_of(options)
+        full = sum(planned.full for planned in plan)
+        denoise = full * self.unet_pass[1] + (len(plan) - full) * (self.shallow_pass or 0.0)
+        picture = self.encode + denoise + self.decode
+        return replace(self, passes=(full, len(plan) - full), picture=picture, estimated=True)
 
 
 class Subject(Protocol):
@@ -114,9 +122,7 @@ class PipelineSubject:
         self._pipeline.spare(self._pipeline.vae_encoder, self._size)
 
     def plan(self) -> list[Pass]:
-        options = self._options
-        plan = plan_passes(options.steps, options.guidance_scale, options.shortcuts)
-        return [planned for step in plan for planned in step]
+        return plan_of(self._options)
 
     def run(self, planned: Pass) -> None:
         self._passes(planned, self._sample, np.array([500], dtype=np.int64))
@@ -128,6 +134,12 @@ class PipelineSubject:
 
     def operations(self) -> Mapping[str, float]:
         return self._pipeline.unet.profile()
+
+
+def plan_of(options: TryOnOptions) -> list[Pass]:
+    """The runs of the UNet that a picture takes, in order."""
+    plan = plan_passes(options.steps, options.guidance_scale, options.shortcuts)
+    return [planned for step in plan for planned in step]
 
 
 def measure(work: Work) -> Measurement:
@@ -215,9 +227,9 @@ def _subject(work: Work) -> Subject:
 
 
 def _sample_of(plan: list[Pass], count: int) -> list[Pass]:
-    """So many passes of a plan, shallow ones among them if it has any; a full one comes first."""
+    """So many passes of a plan, shallow ones among them if it has any, so at least two then; a full one comes first."""
     full = [planned for planned in plan if planned.full]
-    shallow = [planned for planned in plan if not planned.full][: count // 2]
+    shallow = [planned for planned in plan if not planned.full][: max(1, count // 2)]
     return full[: max(1, count - len(shallow))] + [each._replace(branch=full[0].branch) for each in shallow]
 
 

@@ -21,6 +21,7 @@ from catvton_ov.bundle import Bundle
 from catvton_ov.errors import OptionsError
 from catvton_ov.export.quantize import quantization_record
 from catvton_ov.export.yardstick import float_again, notebook_bundle, random_bundles
+from catvton_ov.measure import _sample_of, plan_of
 from catvton_ov.presets import PRESETS
 from catvton_ov.sources import bundled_folder
 
@@ -98,6 +99,18 @@ def test_bench_prints_what_it_measured(golden_bundle: Path, work: Path, capsys: 
     full, shallow = rows["fast"]["passes"]
     assert full + shallow == sum(map(len, _plan("fast")))
     assert 0 < rows["fast"]["seconds_per_shallow_pass"] < rows["fast"]["seconds_per_unet_pass"]
+
+
+def test_however_few_passes_are_timed_there_is_one_of_each_kind() -> None:
+    for count, kinds in ((1, [True, False]), (2, [True, False]), (4, [True, True, False, False])):
+        assert [planned.full for planned in _sample_of(plan_of(PRESETS["fast"]), count)] == kinds
+        assert [planned.full for planned in _sample_of(plan_of(PRESETS["reference"]), count)] == [True] * count
+
+
+@pytest.mark.parametrize("wrong", [("--size", "100x100"), ("--size", "0x0"), ("--threads", "0"), ("--rounds", "0")])
+def test_what_no_recipe_can_run_with_is_refused(wrong: tuple[str, str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["bench", "--recipes", "fast", *wrong]) == 1
+    assert capsys.readouterr().err.startswith("error: ")
 
 
 def test_json_is_all_that_stands_on_the_output_when_the_yardstick_is_made_first(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -49,6 +51,10 @@ def test_from_published_weights_to_a_space_and_a_picture(tmp_path: Path) -> None
     ):
         (photos / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(DRAWN / name, photos / name)
+    exif = Image.Exif()
+    exif[0x010E] = "at home"
+    Image.open(DRAWN / "person/Ada.png").save(photos / "person/Ada.png", exif=exif)
+    assert b"at home" in (photos / "person/Ada.png").read_bytes()
     bundle = tmp_path / "my-bundle"
     repositories = {name: (COMMIT, files_of(GOLDEN_TRYON / folder)) for name, folder in SOURCES.items()}
     with serve(repositories, tokens={"hf_write": "write"}) as hub:
@@ -88,7 +94,11 @@ def test_from_published_weights_to_a_space_and_a_picture(tmp_path: Path) -> None
         assert pinned == f"{repo}@{hub.repos[repo].main}"
         model = hub.repos[repo].commits[hub.repos[repo].main]
         assert "Against fp32" in model["README.md"].decode()
-        assert model["examples/person/Ada.png"] == (photos / "person/Ada.png").read_bytes()
+        published = model["examples/person/Ada.png"]
+        assert b"at home" not in published
+        with Image.open(io.BytesIO(published)) as example, Image.open(photos / "person/Ada.png") as photo:
+            assert np.array_equal(np.asarray(example), np.asarray(photo.convert("RGB")))
+        assert json.loads(model["manifest.json"])["quantization"]["calibration"]["pairs"] == ["upper"]  # no names
         assert hub.repos[f"spaces/{space}"].variables == {"CATVTON_OV_MODEL": pinned}
 
         out = tmp_path / "result.png"
@@ -102,14 +112,17 @@ def test_from_published_weights_to_a_space_and_a_picture(tmp_path: Path) -> None
         assert picture.size == person.size
 
 
+@pytest.mark.parametrize("option", ["--examples", "--calibration"])
 @pytest.mark.parametrize("folder", ["none", "empty"])
-def test_examples_that_are_none_are_refused_before_anything_is_fetched(folder: str, tmp_path: Path) -> None:
+def test_pictures_that_are_none_are_refused_before_anything_is_fetched(
+    option: str, folder: str, tmp_path: Path
+) -> None:
     (tmp_path / "empty").mkdir()
     with serve({}) as hub:
         ran = run(
             hub, tmp_path / "home", "export", "--base", "a/b", "--vae", "a/c", "--catvton", "a/d",
-            "--checkpoint", "mix", "--out", str(tmp_path / "out"), "--examples", str(tmp_path / folder),
+            "--checkpoint", "mix", "--out", str(tmp_path / "out"), option, str(tmp_path / folder),
         )  # fmt: skip
         assert ran.returncode == 1
-        assert "holds person/, garment/ and mask/" in ran.stderr
+        assert "holds person/ and garment/" in ran.stderr
         assert not hub.served

@@ -19,7 +19,8 @@ from catvton_ov.bundle import Bundle, read_manifest
 from catvton_ov.errors import ExportError
 from catvton_ov.export import extras, int8, vae_int8
 from catvton_ov.export.build import export_bundle
-from catvton_ov.export.calibration import Pair, Sample, collect, find_pairs, model_pictures, split
+from catvton_ov.export.calibration import Pair, Sample, collect, find_pairs, guidance_of, model_pictures, split
+from catvton_ov.export.extras import _labels_agree
 from catvton_ov.export.int8 import quantize_bundle
 from catvton_ov.export.options import CalibrationOptions, ExportOptions, OverflowFix, QuantizationOptions, Recipe
 from catvton_ov.export.quantize import quantization_record, quantize_unet
@@ -28,6 +29,7 @@ from catvton_ov.export.report import make_report
 from catvton_ov.export.report_table import render
 from catvton_ov.images import as_rgb, open_picture, to_array, to_picture
 from catvton_ov.machine import this_machine
+from catvton_ov.masking import CATEGORIES
 from catvton_ov.masking.densepose import PARTS as DENSEPOSE
 from catvton_ov.masking.parsers import PUBLISHED, PublishedParser, open_parser
 from catvton_ov.metrics import ssim
@@ -80,8 +82,8 @@ def relative(actual: np.ndarray, expected: np.ndarray) -> float:
 
 
 def test_samples_come_from_every_kind_of_run(samples: list[Sample]) -> None:
-    # Two of three runs are guided, so they give two samples a step.
-    assert len(samples) == 3 + 2 * 3 + 2 * 3
+    # Two of the three runs are guided, so they give two samples a step.
+    assert len(samples) == 2 * 3 + 3 + 2 * 3
     timesteps = {int(sample["timestep"][0]) for sample in samples}
     assert len(timesteps) >= 3
     assert max(timesteps) - min(timesteps) > 500
@@ -89,6 +91,22 @@ def test_samples_come_from_every_kind_of_run(samples: list[Sample]) -> None:
     garments = [np.abs(sample["sample"][0, 5:, sample["sample"].shape[2] // 2 :]).max() for sample in samples]
     assert sum(value == 0 for value in garments) == 2 * 3  # the passes without the garment
     assert [pair.category for pair in find_pairs(EXAMPLES, seed=0)][:3] == ["upper", "lower", "overall"]
+
+
+def test_every_category_is_seen_with_guidance_and_without() -> None:
+    for categories in (["upper"], ["lower", "overall"], ["upper", "lower", "overall"], list(CATEGORIES)):
+        runs = 2 * categories
+        assert len(set(zip(runs, guidance_of(runs), strict=True))) == len(runs)
+    assert guidance_of(["upper", "lower", "overall"]) == [True, False, True]
+
+
+def test_agreement_about_nobody_is_no_evidence() -> None:
+    nobody, somebody = np.zeros((1000, 10), np.uint8), np.ones((1000, 10), np.uint8)
+    assert _labels_agree([nobody, nobody], [nobody, nobody]) == {"compressed": False, "label_agreement": None}
+    assert _labels_agree([nobody, somebody], [nobody, somebody]) == {"compressed": True, "label_agreement": 1.0}
+    other = somebody.copy()
+    other[:30] = 2
+    assert _labels_agree([nobody, somebody], [nobody, other]) == {"compressed": False, "label_agreement": 0.985}
 
 
 def test_hybrid_quantizes_convolutions_and_leaves_attention_alone(golden_bundle: Path, samples: list[Sample]) -> None:
@@ -322,6 +340,9 @@ def test_an_export_brings_the_parsers_and_keeps_float_weights_where_labels_would
         assert isinstance(parser, PublishedParser)
         labels[frugal] = parser(photo)
         assert (parser.lip.network._request is None) == frugal
+        serving = Engine([str(float_bundle)], keep_parsers=not frugal).parser(str(float_bundle), "CPU")
+        assert isinstance(serving, PublishedParser)
+        assert serving.frugal == frugal
     for name in ("densepose", "lip", "atr"):
         assert np.array_equal(getattr(labels[True], name), getattr(labels[False], name))
         assert getattr(labels[True], name).shape == photo.size[::-1]

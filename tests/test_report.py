@@ -20,6 +20,7 @@ from catvton_ov.export.report_table import render
 from catvton_ov.machine import this_machine
 from catvton_ov.measure import Work, measure
 from catvton_ov.metrics import psnr, ssim
+from catvton_ov.presets import PRESETS
 from catvton_ov.sources import bundled_folder
 
 EXAMPLES = bundled_folder() / "examples"
@@ -59,7 +60,11 @@ def test_a_report_compares_times_and_counts(golden_bundle: Path, tmp_path: Path)
     assert (speed["bundle"], speed["size"], speed["estimated"]) == ("same", [64, 128], True)
     assert speed["picture"] > 80 * speed["unet_pass"][0]  # 50 steps with guidance, multiplied up
     assert speed["peak_rss_bytes"] > 50e6
-    assert content["speed"][2]["passes"][1] > 0
+    assert [row["passes"] for row in content["speed"]] == [(100, 0), (12, 12), (5, 8)]
+    assert len({(options.shortcuts.keys, options.guidance_scale > 1) for options in PRESETS.values()}) == 1
+    fast = content["speed"][2]
+    passes = 5 * fast["unet_pass"][1] + 8 * fast["shallow_pass"]
+    assert fast["picture"] == pytest.approx(fast["encode"] + passes + fast["decode"])
     assert content["speed"][2]["shallow_pass"] > 0
     total = sum(path.stat().st_size for path in bundle.rglob("*") if path.is_file() and path.name != "manifest.json")
     assert content["bytes"]["same"]["total"] == total
@@ -82,6 +87,10 @@ def test_report_by_command_line_puts_the_files_beside_the_manifest(
     assert "UNet pass" in (bundle / "report.md").read_text()
     Bundle.open(bundle)
     assert cli.main(["report", str(tmp_path / "none")]) == 1
+    before = (bundle / "report.json").read_bytes()
+    assert cli.main(["report", str(bundle), "--size", "60x60"]) == 1
+    assert "multiples of 8" in capsys.readouterr().err
+    assert (bundle / "report.json").read_bytes() == before
 
 
 def test_what_cannot_be_measured_says_why() -> None:

@@ -56,7 +56,7 @@ def with_pictures(
         ExportError: pictures are named without masks, and there is no parser, or it finds nobody.
     """
     if plan.folder is not None:
-        if (plan.folder / "mask").exists():
+        if pictures_in(plan.folder / "mask"):
             return plan
         if (parser := _parser(bundle)) is None:
             raise ExportError(f"{plan.folder} has no mask/: add masks, or have the parsers among the --parts.")

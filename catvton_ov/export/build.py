@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -16,7 +15,7 @@ import openvino as ov
 from pydantic import TypeAdapter
 
 from catvton_ov.bundle import FORMAT_VERSION, MANIFEST, Latent, Manifest, Source, record_files
-from catvton_ov.errors import ExportError
+from catvton_ov.errors import ExportError, TryOnError
 from catvton_ov.export import configs, convert
 from catvton_ov.export.authors_pictures import with_pictures
 from catvton_ov.export.calibration import KINDS, calibration_pictures, pictures_in, split
@@ -37,6 +36,7 @@ from catvton_ov.export.safety import FILES as SAFETY_FILES
 from catvton_ov.export.safety import convert_safety_checker, load_safety_checker
 from catvton_ov.export.unet import load_unet
 from catvton_ov.export.vae import LatentDecoder, PictureEncoder, downsampling, load_vae
+from catvton_ov.images import as_mask, as_rgb, open_picture
 from catvton_ov.safety import PART as SAFETY
 from catvton_ov.safety import SETTINGS as SAFETY_SETTINGS
 from catvton_ov.safety import Preprocessing
@@ -182,10 +182,18 @@ def _export_float(options: ExportOptions, folders: Mapping[StoredFloat, Path], s
 
 
 def _copy_examples(source: Path, target: Path) -> None:
+    """Upright and without metadata, since they are published; raises ExportError for one that cannot be used."""
     for kind in KINDS:
-        (target / kind).mkdir(parents=True)
-        for picture in pictures_in(source / kind):
-            shutil.copyfile(picture, target / kind / picture.name)
+        for path in pictures_in(source / kind):
+            (target / kind).mkdir(parents=True, exist_ok=True)
+            try:
+                picture = open_picture(path, f"example {path}")
+                clean = as_mask(picture, picture.size) if kind == "mask" else as_rgb(picture)
+            except TryOnError as error:
+                raise ExportError(str(error)) from None
+            as_jpeg = kind != "mask" and path.suffix.lower() in (".jpg", ".jpeg")
+            place = target / kind / f"{path.stem}{'.jpg' if as_jpeg else '.png'}"
+            clean.save(place, quality=95)  # which PNG knows nothing of
 
 
 def _fetch_all(options: ExportOptions) -> dict[str, Fetched]:

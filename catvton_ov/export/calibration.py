@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -59,7 +60,7 @@ def calibration_pictures(
     """
     if options.folder is not None:
         return Pictures(options.folder, options.origin or "a folder that was named")
-    if (bundle / "examples" / "mask").is_dir():
+    if pictures_in(bundle / "examples" / "mask"):
         return Pictures(bundle / "examples", "the bundle's examples")
     say(
         f"Warning: {what} on this repository's drawn figures; for photos, name a folder of photos ({option})"
@@ -136,16 +137,17 @@ def collect(pipeline: TryOnPipeline, pairs: Sequence[Pair], options: Calibration
     each visits timesteps over the whole schedule.
     """
     sizes = calibration_sizes(options, pipeline)
+    guided = guidance_of(pairs[run % len(pairs)].category for run in range(options.runs))
     for run in range(options.runs):
         pair = pairs[run % len(pairs)]
-        person, garment, mask = model_pictures(pipeline, pair, sizes[run % len(sizes)])
+        person, garment, mask = model_pictures(pipeline, pair, sizes[run // 2 % len(sizes)])
         rng = np.random.default_rng((options.seed, run))
-        sampler = ("ddim", "dpmpp_2m")[run // 2 % 2]
+        sampler = ("ddim", "dpmpp_2m")[run // 3 % 2]
         seen: list[Array] = []
         pipeline.generate(
             person, garment, mask,
             steps=options.steps,
-            guidance_scale=options.guidance_scale if run % 3 < 2 else 1.0,
+            guidance_scale=options.guidance_scale if guided[run] else 1.0,
             sampler=sampler,
             eta=1.0 if sampler == "ddim" else 0.0,
             noise=lambda shape, rng=rng: rng.standard_normal(shape, dtype=np.float32),  # type: ignore[misc]
@@ -155,6 +157,16 @@ def collect(pipeline: TryOnPipeline, pairs: Sequence[Pair], options: Calibration
         for timestep, inputs in zip(timesteps, seen, strict=True):
             for one in inputs:
                 yield {"sample": one[None], "timestep": np.array([timestep], dtype=np.int64)}
+
+
+def guidance_of(categories: Iterable[str]) -> list[bool]:
+    """Whether each of some runs is guided: every second one of a category; with which it begins differs, too."""
+    before: Counter[str] = Counter()
+    guided = []
+    for category in categories:
+        guided.append((before[category] + list(CATEGORIES).index(category)) % 2 == 0)
+        before[category] += 1
+    return guided
 
 
 def model_pictures(pipeline: TryOnPipeline, pair: Pair, size: Size) -> tuple[Image.Image, Image.Image, Image.Image]:

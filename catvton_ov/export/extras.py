@@ -83,6 +83,8 @@ def _judgements(bundle: Bundle, runtime: Runtime, photos: Sequence[Image.Image])
 
 
 def _labels_agree(before: Sequence[Labels], after: Sequence[Labels]) -> dict[str, Any]:
+    if not any(labels.any() for labels in before):  # two networks that see nobody agree on everything
+        return {"compressed": False, "label_agreement": None}
     agreement = float(np.mean([np.mean(a == b) for a, b in zip(before, after, strict=True)]))
     return {"compressed": agreement >= AGREEMENT, "label_agreement": round(agreement, 5)}
 

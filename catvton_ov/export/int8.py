@@ -90,7 +90,8 @@ def quantize_bundle(
             seen = [to_array(each) for pair in used[:2] for each in model_pictures(pipeline, pair, size)[:2]]
             forms: tuple[Form, ...] = ("int8", "weights") if options.recipe == "hybrid" else ("weights",)
             record["vae"] = quantize_vae(bundle, runtime, seen, folder, forms, overflow_fix)
-            record["extras"] = compress_extras(bundle, runtime, [_photo(pair) for pair in used[:2]], folder)
+            photos = {pair.person: _photo(pair) for pair in used}
+            record["extras"] = compress_extras(bundle, runtime, list(photos.values()), folder)
             gc.collect()
             say("Quantizing the UNet")
             model = quantize_unet(_read(bundle, "unet"), options.recipe, samples, overflow_fix)
@@ -116,7 +117,7 @@ def _calibration_record(
         **plan,
         "origin": pictures.origin,
         "sizes": [list(size) for size in calibration_sizes(options.calibration, pipeline)],
-        "pairs": [[pair.person.name, pair.garment.name, pair.mask.name] for pair in used],
+        "pairs": [pair.category for pair in used],  # by no name: those of people's photos are theirs
     }
 
 

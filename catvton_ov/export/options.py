@@ -48,7 +48,7 @@ class CalibrationOptions:
     runs: int = 6  # each of another pair, category and noise
     steps: int = 8  # of each run
     held_back: int = 2  # pairs kept for the report
-    guidance_scale: float = 2.5  # of two runs in three; the others run without guidance
+    guidance_scale: float = 2.5  # of every second run of a category; the others run without guidance
     seed: int = 0
     sizes: Sizes = ()  # (width, height), used in turn; empty: the bundle's smallest, and about 3/4 of it
 
@@ -97,9 +97,14 @@ class ExportOptions:
             raise ExportError(f"parts must be of {', '.join(PART_GROUPS)}, tryon among them; got {self.parts}.")
         if self.report not in REPORTS:
             raise ExportError(f"Unknown report {self.report!r}; expected one of {', '.join(REPORTS)}.")
-        if self.examples is not None and not (self.examples / "person").is_dir():
-            raise ExportError(
-                f"Examples are a folder that holds person/, garment/ and mask/; {self.examples} does not."
-            )
+        for what, folder in (
+            ("Examples", self.examples),
+            ("Calibration's pictures", self.quantization.calibration.folder),
+        ):
+            if folder is not None and not all((folder / kind).is_dir() for kind in ("person", "garment")):
+                raise ExportError(
+                    f"{what} are a folder that holds person/ and garment/, and mask/ if there are masks; "
+                    f"{folder} does not."
+                )
         if self.sizes is not None and not self.sizes:
             raise ExportError("At least one size is needed; got an empty list.")

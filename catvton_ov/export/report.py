@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from catvton_ov.export.calibration import Pair
 from catvton_ov.export.options import CalibrationOptions, ReportKind
 from catvton_ov.export.report_pictures import compare, compare_presets, record_runs
 from catvton_ov.export.report_table import render
+from catvton_ov.files import write_whole
 from catvton_ov.images import Size
 from catvton_ov.machine import this_machine
 from catvton_ov.measure import Work, measure
@@ -88,9 +89,9 @@ def make_report(
             rows_of_presets = compare_presets(TryOnPipeline.load(folder), pairs)
             content["presets"] += [{"bundle": name, **row} for row in rows_of_presets]
         for size in sizes or opened[name].manifest.sizes:
-            for preset in PRESETS:
-                say(f"Report: timing {name} at {size[0]}x{size[1]}, {preset}")
-                content["speed"].append(_time(name, folder, size, preset, effort))
+            say(f"Report: timing {name} at {size[0]}x{size[1]}")
+            found = _times(folder, size, effort)
+            content["speed"] += [{"bundle": name, "size": list(size), "preset": key, **row} for key, row in found]
     return content
 
 
@@ -137,9 +138,7 @@ def part_bytes(bundle: Bundle) -> Mapping[str, int]:
 def write_report(folder: Path, content: Mapping[str, Any]) -> None:
     """Write `report.json` and `report.md` into a bundle's folder."""
     for name, text in ((JSON, json.dumps(content, indent=2) + "\n"), (TABLE, render(content))):
-        part = folder / f".{name}.part"
-        part.write_text(text, encoding="utf-8")
-        part.replace(folder / name)
+        write_whole(folder / name, text.encode())
 
 
 def _extras(bundle: Bundle) -> Mapping[str, Any]:
@@ -149,10 +148,21 @@ def _extras(bundle: Bundle) -> Mapping[str, Any]:
     return {**vae, **record.get("extras", {})}
 
 
-def _time(name: str, folder: Path, size: Size, preset: PresetName, effort: Effort) -> dict[str, Any]:
-    work = Work(str(folder), size, PRESETS[preset], passes=effort.passes)
-    row: dict[str, Any] = {"bundle": name, "size": list(size), "preset": preset}
-    try:
-        return {**row, **asdict(measure(work))}
-    except DeviceError as error:
-        return {**row, "error": str(error)}
+def _times(folder: Path, size: Size, effort: Effort) -> Iterator[tuple[PresetName, dict[str, Any]]]:
+    """Every preset with its measurement, or why there is none.
+
+    Where passes are multiplied, those of `fast` are timed for all: it has of both kinds, of the same graphs.
+    """
+    if effort.passes is not None:
+        try:
+            found = measure(Work(str(folder), size, PRESETS["fast"], passes=effort.passes))
+        except DeviceError as error:
+            yield from ((preset, {"error": str(error)}) for preset in PRESETS)
+            return
+        yield from ((preset, asdict(found.of(options))) for preset, options in PRESETS.items())
+        return
+    for preset, options in PRESETS.items():
+        try:
+            yield preset, asdict(measure(Work(str(folder), size, options)))
+        except DeviceError as error:
+            yield preset, {"error": str(error)}

@@ -42,13 +42,14 @@ def run(args: argparse.Namespace) -> int:
         print(line, file=sys.stderr, flush=True)
 
     bundle = Bundle.open(args.bundle)
+    sizes = tuple(map(bundle.manifest.work_size, args.sizes or ()))
     bundles = {bundle.manifest.precision: args.bundle}  # called as its export calls it
     if args.against is not None:
         bundles[f"{args.against.resolve().name} (against)"] = args.against
     plan = calibration_of(bundle.manifest, args.pictures)
     pictures = calibration_pictures(args.bundle, plan, say, what="comparing", option="--pictures").folder
     pairs = split(pictures, plan).held_back
-    content = make_report(bundles, args.against and list(bundles)[1], pairs, args.kind, tuple(args.sizes or ()), say)
+    content = make_report(bundles, args.against and list(bundles)[1], pairs, args.kind, sizes, say)
     if args.against is None:
         content = with_comparison_of(read_report(args.bundle), content)
     try:

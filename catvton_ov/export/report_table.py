@@ -66,9 +66,15 @@ def render(content: Mapping[str, Any]) -> str:
                 ([row["bundle"], row["preset"], *_alike(row)] for row in content["presets"]),
             ),
         ]
-    timed = "a few UNet passes, multiplied up to whole pictures" if content["kind"] == "quick" else "whole pictures"
+    if content["kind"] == "quick":
+        timed = (
+            "Seconds are of a few UNet passes at each size, multiplied up to whole pictures; "
+            "memory is the peak of that process."
+        )
+    else:
+        timed = "Seconds are of whole pictures; memory is the process's peak."
     lines += [
-        f"Seconds are of {timed}; memory is the process's peak.",
+        timed,
         "",
         *_table(
             ["", "size", "preset", "UNet pass, s", "picture, s", "memory, GB"],
@@ -98,6 +104,8 @@ def _weights(found: Mapping[str, Any]) -> str:
 
 def _answers(found: Mapping[str, Any]) -> str:
     if "label_agreement" in found:
+        if found["label_agreement"] is None:
+            return "not compared: nobody was recognised in the calibration's photos"
         return f"{100 * found['label_agreement']:.2f} % of labels agree"
     if "largest_score_change" in found:
         return f"scores change by {found['largest_score_change']:.4f} at most"
