@@ -42,6 +42,9 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
     with GuardedBlocks(bounds, title=words.TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {words.TITLE}\n{words.LEAD}", elem_id="lead")
         notice = gr.HTML()
+        # For what the editor is an output of: Gradio sends its pictures anew with every status of whatever event, once
+        # the editor has shown that of any.
+        aside = {**QUIET, "show_progress_on": notice}
         with gr.Row(elem_id="stage"):
             person = person_column(bounds)
             garment = garment_column()
@@ -51,6 +54,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         licence = gr.HTML(elem_id="licence")
         example = gr.State("")  # the name of the example person that was put into the editor last
         pending = gr.State(None)  # what is put into the editor next
+        followed = gr.State("")  # changes when settings were opened that the mask is to follow
         shown = gr.JSON(visible=False)  # what the results that are shown were made with, see Shown
         parsed = gr.State(None, time_to_live=round(bounds.keep_seconds))  # the label maps of the photo in the editor
         editor, category, model = person.editor, garment.category, advanced.model
@@ -58,23 +62,24 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         parsing = [person.find, person.adjusting, garment.more]  # of use where the model brings parsers
         opening = [notice, person.examples, garment.examples, editor, example, garment.picture, category, licence]
         opening += [result.size, *parsing]
-        opened = page.load(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
+        opened = page.load(handlers.show_model, model, opening, concurrency_limit=None, **aside)
         chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
         # What decides the time.
         timed = [result.speed, model, advanced.device, result.size, advanced.steps, advanced.guidance]
         told = [category, *chosen, result.speed, result.size, garment.worn, *person.percents]  # what settings hold
+        told += [garment.rare, followed]
         timing = {"fn": trying.estimate, "inputs": timed, "outputs": result.estimate, **QUIET}
-        changed = model.change(handlers.show_model, model, opening, concurrency_limit=None, **QUIET)
+        changed = model.change(handlers.show_model, model, opening, concurrency_limit=None, **aside)
         changed.then(**timing)
         linked = opened.then(handlers.open_link, model, told, **QUIET)
         result.load.upload(handlers.open_settings, [result.load, model], told, **QUIET).then(**timing)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
-        person.examples.select(handlers.pick_person, model, [editor, example], **QUIET).then(
-            handlers.show_person, [model, category, example], editor, **QUIET
+        person.examples.select(handlers.pick_person, model, [editor, example], **aside).then(
+            handlers.show_person, [model, category, example], editor, **aside
         )
         masked = [model, category, example, editor, parsed, person.outlined, *person.percents]
-        garment.examples.select(handlers.pick_garment, masked, [garment.picture, category, editor, parsed], **QUIET)
-        category.input(handlers.change_category, masked, [editor, parsed], **QUIET)
+        garment.examples.select(handlers.pick_garment, masked, [garment.picture, category, editor, parsed], **aside)
+        gr.on([category.input, followed.change], handlers.change_category, masked, [editor, parsed], **aside)
         masking = [editor, parsed, person.which, category, person.outlined, model, advanced.device]
         finding = gr.on(
             [person.find.click, person.which.input],
@@ -82,19 +87,25 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
             [*masking, *person.percents],
             [editor, pending, parsed, person.which, result.status],
             **ONE_JOB,
-            **QUIET,
+            **aside,
         )
-        finding.success(handlers.put_pending, pending, [editor, pending], **QUIET)
+        placed = finding.success(handlers.put_pending, pending, [editor, pending], **aside)
         gr.on(
             [person.outlined.input, *(slider.change for slider in person.percents)],
             handlers.adjust_mask,
             [editor, parsed, category, person.outlined, *person.percents],
             [editor, parsed],
             trigger_mode="always_last",
-            **QUIET,
+            **aside,
         )
         person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
-        gr.on([editor.upload, editor.clear, example.change], lambda: None, None, person.labels, **QUIET)
+        gr.on(
+            [person.new_photo.click, example.change],
+            handlers.forget_persons,
+            None,
+            [person.which, person.labels],
+            **QUIET,
+        )
         garment.rare.input(handlers.show_categories, [garment.rare, category], category, api_visibility="private")
         chosen_speed = [advanced.steps, advanced.guidance, advanced.sampler, result.estimate]
         result.speed.input(trying.choose_speed, timed[:4], chosen_speed, **QUIET)
@@ -126,15 +137,16 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         )
         picked = result.variants.select(
             trying.pick_variant,
-            [result.variants, result.before_after, shown],
-            [result.picture, result.before_after, advanced.seed, result.settings, result.link, shown],
+            [result.variants, result.together, result.before_after, shown],
+            [*views[:3], result.status, advanced.seed, result.settings, result.link, shown],
             **QUIET,
         )
         result.cancel.click(None, cancels=[running, finding], **QUIET)
         # Said in the browser, after what had arrived of the run was shown; a message says why, unless it was Cancel.
         stopped = f"() => {json.dumps(words.progress('Stopped', 0))}"
+        for recognised in (running, placed):
+            recognised.success(handlers.show_labels, [editor, parsed], person.labels, **QUIET)
         for job in (running, finding):
-            job.success(handlers.show_labels, [editor, parsed], person.labels, **QUIET)
             job.failure(None, None, result.status, js=stopped, **QUIET)
         # A reload brings results back: the browser keeps the names of their files, for as long as its tab is open.
         kept = [result.before_after, result.together, result.variants, shown]
@@ -180,7 +192,7 @@ def main() -> int:
     how = serving()
     try:
         tools = tools_for_agents(how)
-        engine = Engine(how.models, how.device, how.cache_dir, safety=how.safety_checker)
+        engine = Engine(how.models, how.device, how.cache_dir, how.safety_checker, how.keep_parsers)
     except TryOnError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

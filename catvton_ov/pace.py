@@ -15,7 +15,7 @@ from catvton_ov.shortcuts import Pass, plan_passes
 
 SHALLOW = 0.15  # of a full pass, until this machine has shown its own; 0.1 to 0.2 was measured
 BEFORE_STAGES = ("prepare", "encode")  # of TryOnResult.seconds
-AFTER_STAGES = ("decode", "paste")
+AFTER_STAGES = ("decode", "paste", "check")  # the last is the page's: its safety checker
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Pace:
     full: float  # a full pass
     shallow: float  # a shallow one
     before: float  # what precedes the first step: encoding, mostly
-    after: float  # what follows the last: decoding, mostly
+    after: float  # what follows the last: decoding, mostly, and the safety checker
 
     def picture(self, plan: Sequence[tuple[Pass, ...]]) -> float:
         """A whole picture."""
@@ -78,9 +78,11 @@ class Clock:
     options: TryOnOptions
     known: Pace | None = None  # what the machine has shown before
     size: Size = (384, 512)  # (width, height) the model works at
+    preview_every: int = 0  # a preview is shown every so many steps, but the last; 0 for never
     _full: list[float] = field(default_factory=list)
     _shallow: list[float] = field(default_factory=list)
     _done: int = 0
+    _previews: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         options = self.options
@@ -90,8 +92,12 @@ class Clock:
         """Seconds of the whole picture, before it is begun; None on a machine that has shown nothing yet."""
         return None if self.known is None else self.known.picture(self.plan)
 
+    def preview(self, seconds: float) -> None:
+        """A preview was made and checked after a step, and took so long."""
+        self._previews.append(seconds)
+
     def step(self, seconds: float) -> float:
-        """One more step is done, and took so long; returns the seconds that are left."""
+        """One more step is done, and took so long without its preview; returns the seconds that are left."""
         passes = self.plan[self._done]
         self._done += 1
         full = sum(each.full for each in passes)
@@ -101,7 +107,7 @@ class Clock:
         else:
             self._shallow.append(seconds / shallow)
         shown = self.so_far()
-        return shown.steps(self.plan[self._done :]) + shown.after
+        return shown.steps(self.plan[self._done :]) + self._previewing() + shown.after
 
     def so_far(self, before: float = 0.0) -> Pace:
         """What the steps until now have shown; the decoding is guessed where the machine has never shown one.
@@ -120,6 +126,12 @@ class Clock:
         """
         before, after = (sum(seconds.get(each, 0.0) for each in part) for part in (BEFORE_STAGES, AFTER_STAGES))
         return Pace(self._full_pass(), self._shallow_pass(), before, after)
+
+    def _previewing(self) -> float:
+        if not self._previews[1:]:  # before the first one the checker is compiled
+            return 0.0
+        to_come = (len(self.plan) - 1) // self.preview_every - len(self._previews)
+        return to_come * statistics.median(self._previews[1:])
 
     def _full_pass(self) -> float:
         if self._full[1:] or not self.known:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import cv2
 import gradio as gr
 import numpy as np
 import pytest
@@ -134,6 +135,28 @@ def test_what_the_visitor_paints_and_erases_outlives_a_change_of_the_mask(photo:
     back, _ = readjusted(grown, readjusted(own, masked, wish(grow=5))[1], wish())
     # But for a line where the plain mask reaches into what is protected, which a grown one does not.
     assert (painted(back) != ((auto & ~erased) | added)).mean() < 0.003
+
+
+def test_strokes_outlive_masks_that_covered_them_and_that_left_them(photo: Image.Image, parsed: Parsed) -> None:
+    value, masked = put_mask(editor_value(photo, None), parsed, wish())
+    auto = painted(value)
+    kernel = np.ones((9, 9), np.uint8)
+    rim = cv2.dilate(auto.astype(np.uint8), kernel) - auto > 0  # a grown mask covers it
+    inner = auto & (cv2.erode(auto.astype(np.uint8), kernel) == 0)  # a shrunken one leaves it
+    left = np.arange(auto.shape[1]) < auto.shape[1] // 2
+    stroke, gap = rim & left, inner & ~left
+    own = editor_value(photo, Image.fromarray(((auto | stroke) & ~gap).astype(np.uint8) * np.uint8(255)))
+    here = readjusted(own, masked, wish())
+    for away in ({"grow": 10}, {"grow": -5}):
+        there = readjusted(*here, wish(**away))
+        here = readjusted(*there, wish())
+        after = painted(here[0])
+        assert after[stroke].mean() > 0.97, away
+        assert after[gap].mean() < 0.03, away
+    # What is undone by hand is undone.
+    undone = editor_value(photo, Image.fromarray(auto.astype(np.uint8) * np.uint8(255)))
+    back = readjusted(*readjusted(undone, here[1], wish(grow=2)), wish())
+    assert (painted(back[0]) != auto).mean() < 0.003
 
 
 def test_where_all_paint_is_gone_a_mask_that_is_asked_for_comes_anew_and_sliders_do_nothing(

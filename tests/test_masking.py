@@ -9,6 +9,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from PIL import Image
 
 from catvton_ov.errors import MaskError, OptionsError
 from catvton_ov.masking import CATEGORIES, cloth_agnostic_mask
@@ -43,6 +44,8 @@ def test_the_mask_is_the_authors_to_the_pixel(case: str, category: str) -> None:
         mask = cloth_agnostic_mask(vectors["densepose"], vectors["schp_lip"], vectors["schp_atr"], category)
         assert (mask.dtype, mask.shape) == (np.uint8, vectors["densepose"].shape)
         assert np.array_equal(mask, vectors[f"mask_{category}"])
+        pictures = [Image.fromarray(vectors[name]) for name in ("densepose", "schp_lip", "schp_atr")]
+        assert np.array_equal(cloth_agnostic_mask(*pictures, category), mask)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (3, 2), (191, 255), (193, 257), (130, 61), (1, 300), (385, 514)])
@@ -170,6 +173,18 @@ def test_a_nudged_mask_moves_as_far_as_asked_and_never_onto_hands_or_face(case: 
         for step in range(1, reach + 1):
             expected |= np.roll(plain, (step * dy, step * dx), (0, 1)) & _not_wrapped(plain.shape, step * dy, step * dx)
         assert np.array_equal(moved, expected & ~spared), name
+
+
+def test_growing_far_costs_no_more_than_growing_little() -> None:
+    maps = LabelMaps(*scaled(label_maps(CASES[0]), (1500, 2000)), persons=1)
+
+    def seconds(grow: float) -> float:
+        start = time.perf_counter()
+        auto_mask(maps, "upper", MaskAdjustment(grow=grow))
+        return time.perf_counter() - start
+
+    little, far = (min(seconds(grow) for _ in range(3)) for grow in (0.1, 30))
+    assert far < 3 * little
 
 
 def _not_wrapped(shape: tuple[int, ...], dy: int, dx: int) -> np.ndarray:

@@ -48,7 +48,7 @@ def test_a_known_machine_is_told_before_it_begins(tmp_path: Path) -> None:
     assert paces.get("model") is None
     first = Clock(CACHED)
     run(first, full=8, shallow=1, first=0)
-    paces.put("model", first.pace({"prepare": 1, "encode": 3, "denoise": 30, "preview": 9, "decode": 2}))
+    paces.put("model", first.pace({"prepare": 1, "encode": 3, "denoise": 30, "preview": 9, "decode": 1, "check": 1}))
     known = Paces(Memory(tmp_path / "memory.json")).get("model")
     assert known == Pace(8, 1, 4, 2)
     second = Clock(CACHED, known)
@@ -56,6 +56,16 @@ def test_a_known_machine_is_told_before_it_begins(tmp_path: Path) -> None:
     assert run(second, full=8, shallow=1, first=5)[1] == pytest.approx(2 + 12)
     (tmp_path / "memory.json").write_text('{"pace model": "soon"}')
     assert paces.get("model") is None
+
+
+def test_previews_to_come_are_counted_without_the_first_that_compiles_the_checker() -> None:
+    plain, clock = Clock(preset("reference")), Clock(preset("reference"), preview_every=8)  # six of them
+    extra = {8: 90.0, 16: 5.0, 24: 5.0, 32: 5.0, 40: 5.0, 48: 5.0}
+    for number in range(1, 51):
+        if number in extra:
+            clock.preview(extra[number])
+        more = clock.step(8.0) - plain.step(8.0)
+        assert more == pytest.approx(0 if number < 16 else 5 * sum(each > number for each in extra)), number
 
 
 def test_the_compiling_of_a_shallow_pass_is_not_taken_for_its_pace() -> None:

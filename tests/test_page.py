@@ -329,6 +329,9 @@ def test_a_mask_found_grown_and_erased_in_a_corner_leaves_that_corner_alone(page
     page.get_by_text("What was recognised").click()
     shown = fetched(page, "#labels img")
     assert shown.shape[:2] == (photo.height, 3 * photo.width)
+    page.locator("#auto-mask").click()  # of the same photo
+    settle(page)
+    expect(page.locator("#labels img")).to_have_count(1)
     page.locator("#persons .thumbnail-item").nth(3).click()  # of whom nothing is recognised yet
     expect(page.locator("#labels img")).to_have_count(0)
 
@@ -377,8 +380,13 @@ def test_of_two_variants_one_is_picked_and_its_settings_give_the_same_picture_fr
     page.wait_for_timeout(1500)
     picked = fetched(page, "#result img")
     assert not np.array_equal(picked, second)
+    expect(page.locator("#status")).to_contain_text("Variant 1 of 2 · seed 41")
     page.get_by_role("tab", name="All together").click()
     expect(page.locator("#together .thumbnail-item")).to_have_count(4)
+    page.wait_for_timeout(500)
+    last = page.locator("#together .thumbnail-item img").nth(3).get_attribute("src")
+    with Image.open(io.BytesIO(page.request.get(last or "").body())) as picture:
+        assert np.array_equal(np.asarray(picture.convert("RGB")), picked)
 
     with page.expect_download() as download:
         page.locator("#settings").click()
@@ -442,6 +450,17 @@ def test_a_reload_brings_the_results_back_in_this_tab_alone_while_their_files_ar
     set_steps(page, 1)
     page.locator("#try-on").click()
     expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+
+
+def test_the_photo_is_not_sent_again_with_every_step(page: Page) -> None:
+    sent: list[str] = []
+    page.on("request", lambda request: sent.append(request.url) if "/upload" in request.url else None)
+    set_steps(page, 40)
+    page.locator("#count").get_by_label("2").check()
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text("choose one", timeout=SLOW)
+    settle(page)
+    assert len(sent) < 40, "three of them are one state of the editor"
 
 
 @pytest.mark.slow
@@ -515,6 +534,12 @@ def test_a_link_brings_its_settings_to_a_small_dark_phone_and_every_picture_has_
     expect(page.get_by_label("number input for Quality")).to_have_value("9")
     expect(page.get_by_label("Seed", exact=True)).to_have_value("5")
     expect(page.get_by_label("A new seed every time")).not_to_be_checked()
+    settle(page)
+    page.locator("#try-on").click()
+    expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+    photo = read(sorted((EXAMPLES / "person").iterdir())[0])
+    rows = np.nonzero((fetched(page, "#result img") != photo).any(axis=(1, 2)))[0]
+    assert rows.min() > 0.4 * photo.shape[0], "the mask of the page's first garment was not taken back"
     assert page.evaluate("document.documentElement.scrollWidth") <= 360
     light = "getComputedStyle(document.body).backgroundColor.match(/\\d+/g).slice(0, 3).map(Number)"
     assert max(page.evaluate(light)) < 60

@@ -11,6 +11,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -205,6 +206,17 @@ def test_bounds_that_are_none_are_refused_at_the_start(capsys: pytest.CaptureFix
         serving(["--job-seconds", "nan"])
     assert "job_seconds must be above 0" in capsys.readouterr().err
     assert serving(["--keep-seconds", "60"]).bounds == Bounds(keep_seconds=60)
+
+
+def test_an_empty_variable_is_none_at_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = serving([])
+    assert (plain.models, plain.cache_dir, plain.auth) == (("paper_doll",), None, None)
+    for name in ("MODEL", "DEVICE", "HOST", "PORT", "SHARE", "AUTH", "CACHE_DIR", "KEEP_PARSERS", "JOB_SECONDS"):
+        monkeypatch.setenv(f"CATVTON_OV_{name}", "")
+    assert serving([]) == plain
+    monkeypatch.setenv("CATVTON_OV_MODEL", " ")
+    monkeypatch.setenv("CATVTON_OV_KEEP_PARSERS", "1")
+    assert serving([]) == replace(plain, keep_parsers=True)
 
 
 def test_tools_for_agents_without_their_package_are_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,6 +91,7 @@ def cloth_agnostic_mask(densepose: Labels, schp_lip: Labels, schp_atr: Labels, c
     """
     if category not in CATEGORIES:
         raise MaskError(f"Unknown garment category {category!r}; expected one of {', '.join(CATEGORIES)}.")
+    densepose, schp_lip, schp_atr = np.asarray(densepose), np.asarray(schp_lip), np.asarray(schp_atr)
     maps = {"densepose": densepose, "schp_lip": schp_lip, "schp_atr": schp_atr}
     if any(m.dtype != np.uint8 or m.ndim != 2 or m.size == 0 or m.shape != densepose.shape for m in maps.values()):
         got = ", ".join(f"{name} {m.dtype}{m.shape}" for name, m in maps.items())

@@ -29,7 +29,12 @@ class Engine:
     """
 
     def __init__(
-        self, sources: Sequence[str], device: str = "CPU", cache_dir: Path | None = None, safety: bool = True
+        self,
+        sources: Sequence[str],
+        device: str = "CPU",
+        cache_dir: Path | None = None,
+        safety: bool = True,
+        keep_parsers: bool = False,
     ) -> None:
         """Raises OptionsError for an unknown device; bundles are opened when first asked for."""
         self.sources = tuple(dict.fromkeys(sources))
@@ -38,6 +43,7 @@ class Engine:
         self.device = device
         self._cache_dir = cache_dir
         self._safety = safety  # whether bundles' safety checkers are used
+        self._frugal = not keep_parsers
         self._openings: dict[str, Opening] = {}
         self._lock = threading.Lock()
         self._pipeline: TryOnPipeline | None = None
@@ -100,7 +106,7 @@ class Engine:
             runtime = Runtime(RuntimeOptions(device=device, cache_dir=self._cache_dir))
             self._pipeline = self._parser = self._checker = None
             self._pipeline = TryOnPipeline(bundle, runtime)
-            self._parser = open_parser(bundle, runtime)
+            self._parser = open_parser(bundle, runtime, frugal=self._frugal)
             if self._safety:  # in float32, as lower precisions move its scores by as much as its rule's margins
                 exact = Runtime(RuntimeOptions(device=device, precision="f32", cache_dir=self._cache_dir))
                 self._checker = open_checker(bundle, exact)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import secrets
 from collections.abc import Iterator
 from dataclasses import astuple, fields
 from pathlib import Path
@@ -27,7 +28,7 @@ from catvton_ov.presets import default_size
 from catvton_ov.settings import TryOnSettings
 
 log = logging.getLogger(__name__)
-SETTINGS_PLACES = 9 + len(fields(MaskAdjustment))  # values of `show_settings`
+SETTINGS_PLACES = 11 + len(fields(MaskAdjustment))  # values of `show_settings`
 CATEGORIES = ("upper", "lower", "overall")  # those that examples and the page's first choice know
 
 
@@ -157,6 +158,10 @@ class Handlers:
         with shown_to_visitor():
             return readjusted(editor, parsed, Wish.of(category, outlined, percents))
 
+    def forget_persons(self) -> tuple[Any, None]:
+        """Another photo: nobody was recognised on it yet, so that there is nobody to choose."""
+        return gr.update(choices=[(words.PERSON[0], 0)], value=0, visible=False), None
+
     def show_labels(self, editor: EditorValue | None, parsed: Parsed | None) -> Image.Image | None:
         """A picture of what the parsers said of the photo in the editor."""
         photo = (editor or {}).get("background")
@@ -179,15 +184,21 @@ class Handlers:
             return self.show_settings(TryOnSettings.from_json(content), model)
 
     def show_settings(self, settings: TryOnSettings, model: str) -> tuple[Any, ...]:
-        """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, worn, mask."""
+        """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, worn, mask.
+
+        Then whether rare categories are shown, and a value that was never there, for the mask to follow.
+        """
         options = settings.options
         if settings.painted:
             gr.Info(words.PAINTED_SETTINGS)
         elif settings.person_number > 1:
             gr.Info(words.PERSON_OF_SETTINGS.format(settings.person_number))
-        kinds = CATEGORIES if settings.category in CATEGORIES else GARMENT_CATEGORIES
+        rare = settings.category not in CATEGORIES
         return (
-            gr.update(choices=_choices(kinds), value=settings.category),
+            # No choice is taken away: what a slider has sent may still name it.
+            gr.update(value=settings.category, choices=_choices(GARMENT_CATEGORIES))
+            if rare
+            else gr.update(value=settings.category),
             options.steps,
             options.guidance_scale,
             options.sampler,
@@ -197,6 +208,8 @@ class Handlers:
             shown(options.size, offered(self.engine, model), self.engine.device),
             settings.worn,
             *astuple(settings.adjustment),
+            True if rare else gr.skip(),
+            secrets.token_hex(8),
         )
 
     def _sizes(self, model: str) -> Any:

@@ -33,6 +33,7 @@ class Person:
     curious: gr.Accordion
     labels: gr.Image
     examples: gr.Gallery
+    new_photo: gr.Button  # nobody sees it: page.js presses it when a file is given
 
 
 @dataclass(frozen=True)
@@ -101,17 +102,19 @@ def person_column(bounds: Bounds) -> Person:
             ]
             outlined = gr.Checkbox(True, label=words.OUTLINE)
             with gr.Accordion("What was recognised", open=False) as curious:
+                gr.Markdown(words.LABELS_HINT, elem_classes="caption")
                 labels = gr.Image(
                     show_label=False,
                     alt_text="Label maps of the body and the clothes",
                     elem_id="labels",
                     format="png",
                     interactive=False,
-                    buttons=["download"],
+                    buttons=["download", "fullscreen"],
                 )
         gr.Markdown("Example persons", elem_classes="caption")
         examples = gr.Gallery(**_strip("Example persons"), elem_id="persons")
-    return Person(editor, find, which, adjusting, percents, outlined, curious, labels, examples)
+        new_photo = gr.Button("New photo", elem_id="new-photo")
+    return Person(editor, find, which, adjusting, percents, outlined, curious, labels, examples, new_photo)
 
 
 def garment_column() -> Garment:

@@ -51,6 +51,8 @@ class Parsed:
     maps: LabelMaps
     person: int = 0  # whose maps these are, the largest is 0
     mask: Area | None = None  # the mask that was last put into the editor
+    added: Area | None = None  # what was painted by hand beside the masks of this photo
+    erased: Area | None = None  # what was erased by hand from them
 
     def of(self, photo: Image.Image) -> bool:
         return self.digest == digest(photo)
@@ -80,19 +82,25 @@ def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None, pers
 
 
 def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[EditorValue, Parsed]:
-    """The editor with the auto-mask in it, and what was painted and erased by hand since the last one kept.
+    """The editor with the auto-mask in it, but for what was ever painted and erased by hand on this photo.
 
     Raises:
         MaskError: nothing on this photo to mask.
     """
     photo, painted = photo_and_paint(editor)
     mask = np.asarray(auto_mask(parsed.maps, wish.category, wish.adjustment)) > 0
-    shown = mask
+    added = erased = np.zeros_like(mask)
     if parsed.mask is not None and painted.any():  # where all is gone, a mask is wanted, not what was erased
-        shown = (mask | (painted & ~parsed.mask)) & ~(parsed.mask & ~painted)
+        added = _joined(parsed.added, painted & ~parsed.mask) & painted
+        erased = _joined(parsed.erased, parsed.mask & ~painted) & ~painted
+    shown = (mask | added) & ~erased
     outline = protected_outline(parsed.maps) if wish.outlined else None
     layer = Image.fromarray(shown.astype(np.uint8) * np.uint8(255))
-    return editor_value(photo, layer, outline), replace(parsed, mask=mask)
+    return editor_value(photo, layer, outline), replace(parsed, mask=mask, added=added, erased=erased)
+
+
+def _joined(before: Area | None, now: Area) -> Area:
+    return now if before is None else before | now
 
 
 def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) -> tuple[Any, Any]:

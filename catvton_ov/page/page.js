@@ -16,6 +16,7 @@
     try {
       picture = await createImageBitmap(file); // upright, as EXIF says
     } catch {
+      note(place, `This browser cannot show the ${PLACES[place]}: if nothing appears, save it as JPEG or PNG.`);
       return file;
     }
     const { width, height } = picture;
@@ -40,6 +41,7 @@
   const hand = async (input, files, place) => {
     const transfer = new DataTransfer();
     for (const file of files) transfer.items.add(await fitted(file, place));
+    if (place === "person") document.querySelector("#new-photo")?.click();
     input.files = transfer.files;
     const again = new Event("change", { bubbles: true });
     again.fitted = true;
@@ -61,6 +63,13 @@
     event.preventDefault();
     event.stopImmediatePropagation();
     hand(input, files.slice(0, 1), place);
+  }, true);
+
+  document.addEventListener("click", (event) => {
+    const strip = event.target.closest?.("#persons, #garments");
+    if (strip) note(strip.id === "persons" ? "person" : "garment", ""); // it was about another photo
+    const tool = event.target.closest?.("#person button[aria-label]");
+    if (tool && /brush|erase/i.test(tool.ariaLabel)) document.querySelector("#person").classList.add("painting");
   }, true);
 
   const KEPT = "catvton-ov results";

@@ -31,6 +31,7 @@ from catvton_ov.page.speed import Speed, preset_of, previews
 from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
 from catvton_ov.pipeline import Array, Encode, TryOnPipeline
 from catvton_ov.settings import TryOnSettings
+from catvton_ov.stopwatch import Stopwatch
 
 MOST_VARIANTS = 4
 SETTINGS_FILE = "try-on-settings.json"
@@ -162,28 +163,36 @@ class TryOn:
             wanted = replace(options, seed=seed)
             clock = self.speed.clock(*where, wanted)
             every, kind = previews(clock)
+            clock.preview_every = every if preview else 0
             running = pipeline.steps(
-                views.person, views.garment, mask, wanted, every if preview else 0, preview_kind=kind, encode=encode
+                views.person, views.garment, mask, wanted, clock.preview_every, preview_kind=kind, encode=encode
             )
-            begun, before = time.monotonic(), 0.0
+            since, before = time.monotonic(), 0.0
             for item in within(self.bounds.job_seconds, running):
                 if isinstance(item, TryOnStep):
                     shown = {} if item.preview is None else {"picture": self._screened(item.preview, mask)}
-                    left = clock.step(item.seconds)
+                    besides = time.monotonic() - since - item.seconds
                     if item.step == 1:
-                        before = time.monotonic() - begun - item.seconds
-                    elif item.step == 2:
+                        before = besides
+                    elif shown:
+                        clock.preview(besides)
+                    left = clock.step(item.seconds)
+                    if item.step == 2:
                         self.speed.glimpse(*where, clock, before)
                     left += (count - number - 1) * clock.so_far().picture(clock.plan)  # the variants still to come
                     yield Update.of(words.step(item, number, count, left), **shown)
+                    since = time.monotonic()
                 else:
                     first = item.seed if first is None else first
+                    watch = Stopwatch()
+                    with watch("check"):
+                        result = self._screened(item.picture, mask)
+                    done = replace(item, seconds={**item.seconds, **watch.seconds})
                     if number == 0:  # the others have less to do
-                        self.speed.learn(*where, clock, item)
-                    result = self._screened(item.picture, mask)
+                        self.speed.learn(*where, clock, done)
                     results.append((result, words.VARIANT.format(number + 1)))
                     told.append(replace(settings, options=replace(options, seed=item.seed)))
-                    yield self._shown(item, views, results, told, count, where)
+                    yield self._shown(done, views, results, told, count, where)
 
     def _shown(
         self,
@@ -212,11 +221,12 @@ class TryOn:
     def pick_variant(
         self,
         gallery: list[tuple[str, str]] | None,
+        together: list[tuple[str, str]] | None,
         photo: tuple[str | None, str | None] | None,
         shown: Any,
         event: gr.SelectData,
     ) -> tuple[Any, ...]:
-        """The variant that was clicked: as the picture, beside the photo of before, its seed, settings and link."""
+        """The variant that was clicked, in every view; its seed, settings and link, and the status."""
         with shown_to_visitor():
             path = chosen([Path(path) for path, _ in gallery or []], event)
             picked = replace(Shown.of(shown), chosen=event.index)
@@ -225,8 +235,12 @@ class TryOn:
             before = gr.skip()
             if photo is not None and photo[0] is not None:
                 before = (open_picture(photo[0], "photo of the person"), result)
+            views = gr.skip()
+            if together:
+                views = [*together[:-1], (result, together[-1][1])]
             used = settings.options.seed, self._file(settings), words.link(settings)
-            return result, before, *used, picked.value()
+            status = words.picked(event.index + 1, len(picked.settings), settings.options.seed)
+            return result, before, views, status, *used, picked.value()
 
     def recall(self, shown: Any, model: str, request: gr.Request) -> tuple[Any, ...]:
         """What belongs to a result that the browser has brought back: settings, link, and the values it was made with.

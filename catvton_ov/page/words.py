@@ -26,7 +26,8 @@ CATEGORY = {
     "outer": "Coat, jacket",
 }
 PARSING = "Finding the clothes on the photo"
-ADJUST_HINT = "Of the mask that was found, in percent of the body's height. Hands, feet and face always stay."
+ADJUST_HINT = "Of the mask that was found, in percent of the body's height. Hands, bare feet and the face always stay."
+LABELS_HINT = "The parts of the body, and what is worn, as two parsers see it (LIP and ATR)."
 WORN = "Somebody wears it on the photo: cut it out"
 OUTLINE = "Show what is protected (blue line)"
 STEPS_HINT = "Denoising steps: more take longer"
@@ -144,6 +145,12 @@ def duration(seconds: float) -> str:
     return f"about {seconds:.0f} s" if seconds < 100 else f"about {seconds / 60:.0f} min"
 
 
+def picked(number: int, variants: int, seed: int | None) -> str:
+    """Which of the variants is shown now."""
+    text = f"Variant {number} of {variants} · seed {seed}"
+    return f'<div class="status" role="status"><span>{text}</span></div>'
+
+
 def estimate(seconds: float | None) -> str:
     """How long a picture will take, if this machine has shown it."""
     text = SHOWS_PACE if seconds is None else f"A picture takes {duration(seconds)} on this machine."
@@ -162,7 +169,7 @@ def done(result: TryOnResult, number: int = 1, variants: int = 1) -> str:
     """What a try-on, the last of so many that are done, has taken."""
     total = sum(result.seconds.values())
     parts = " · ".join(f"{stage} {seconds:.1f} s" for stage, seconds in result.seconds.items() if seconds >= 0.05)
-    which = f"Variant {number} of {variants} done" if number < variants else "Done"
+    which = f"Variant {number} of {variants} done" if variants > 1 else "Done"
     text = f"<b>{which} in {total:.1f} s</b> ({parts}) · seed {result.seed}"
     if variants > 1 and number == variants:
         text += " · choose one of the variants below"
