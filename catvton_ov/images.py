@@ -121,6 +121,8 @@ def _in_srgb(image: Image.Image) -> Image.Image:
         return image
     try:
         given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+        if "sRGB" in ImageCms.getProfileDescription(given):
+            return image
         mode = "RGBA" if image.mode == "RGBA" else "RGB"
         srgb = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode=mode)
     except (ImageCms.PyCMSError, *_DAMAGE):

@@ -47,6 +47,10 @@ class TryOnOptions:
             raise OptionsError(f"Unknown framing {self.framing!r}; expected one of {', '.join(FRAMINGS)}.")
         if self.seed is not None and not (type(self.seed) is int and 0 <= self.seed <= MAX_SEED):
             raise OptionsError(f"seed must be a whole number from 0 to {MAX_SEED}; got {self.seed!r}.")
+        if self.size is not None and not _is_size(self.size):
+            raise OptionsError(f"size must be (width, height) in pixels; got {self.size!r}.")
+        if not isinstance(self.shortcuts, Shortcuts):
+            raise OptionsError(f"shortcuts must be Shortcuts; got {self.shortcuts!r}.")
         if self.blur is not None and (not _is_number(self.blur) or not 0 <= self.blur <= 64):
             raise OptionsError(f"blur must be from 0 to 64 pixels; got {self.blur!r}.")
 
@@ -82,6 +86,10 @@ class MaskAdjustment:
             least = -MOST_CHANGE if field.name == "grow" else 0.0
             if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= MOST_CHANGE:
                 raise OptionsError(f"{field.name} must be {least:.0f} to {MOST_CHANGE:.0f} percent; got {value!r}.")
+
+
+def _is_size(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 2 and all(type(side) is int for side in value)
 
 
 def _is_number(value: object) -> bool:

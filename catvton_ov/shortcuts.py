@@ -26,17 +26,23 @@ class Shortcuts:
         """Raises OptionsError for a value it does not know."""
         if type(self.cache_every) is not int or self.cache_every < 1:
             raise OptionsError(f"cache_every must be a whole number from 1; got {self.cache_every!r}.")
-        if not all(type(step) is int and step >= 0 for step in self.full_steps):
+        if not isinstance(self.full_steps, tuple) or not all(
+            type(step) is int and step >= 0 for step in self.full_steps
+        ):
             raise OptionsError(f"full_steps must be whole numbers from 0; got {self.full_steps!r}.")
         if self.keys not in KEYS:
             raise OptionsError(f"Unknown keys {self.keys!r}; expected one of {', '.join(KEYS)}.")
-        if len(self.guided) != 2 or not 0 <= self.guided[0] <= self.guided[1] <= 1:
+        if not _are_numbers(self.guided) or len(self.guided) != 2 or not 0 <= self.guided[0] <= self.guided[1] <= 1:
             raise OptionsError(f"guided must be two shares of the steps, as in (0, 0.6); got {self.guided!r}.")
 
     @property
     def caches(self) -> bool:
         """Whether some passes are shallow."""
         return self.cache_every > 1
+
+
+def _are_numbers(value: object) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, int | float) for each in value)
 
 
 class Pass(NamedTuple):

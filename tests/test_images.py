@@ -352,7 +352,7 @@ def _profile(to_xyz: np.ndarray) -> bytes:
         places[name] = offset
     for name, column in zip((b"rXYZ", b"gXYZ", b"bXYZ"), to_xyz.T, strict=True):
         data[places[name] + 8 : places[name] + 20] = struct.pack(">3i", *(round(value * 65536) for value in column))
-    return bytes(data)
+    return bytes(data).replace("sRGB".encode("utf-16-be"), "test".encode("utf-16-be"))  # its name
 
 
 # --- masks -------------------------------------------------------------------------------------------------------

@@ -446,10 +446,32 @@ def test_a_reload_brings_the_results_back_in_this_tab_alone_while_their_files_ar
     expect(page.locator("#estimate")).to_contain_text("picture", timeout=SLOW)  # filled when all else is
     settle(page)
     assert page.locator("#result img").count() == 0
-    expect(page.get_by_text("That did not work")).to_have_count(0)
+    expect(page.locator(".toast-body.error")).to_have_count(0)
     set_steps(page, 1)
     page.locator("#try-on").click()
     expect(page.locator("#status")).to_contain_text("Done in", timeout=SLOW)
+
+
+def test_a_cleared_canvas_is_no_photo_and_the_status_says_so_in_words(page: Page) -> None:
+    page.locator("#person").get_by_label("Clear canvas").click()
+    page.wait_for_timeout(1000)
+    page.locator("#try-on").click()
+    expect(page.get_by_text("Add a photo of the person first")).to_be_visible()
+    expect(page.locator("#status")).to_contain_text("Stopped")
+    expect(page.locator("#status .error")).to_have_count(1)
+    expect(page.locator("#status .error")).to_be_hidden()
+
+
+def test_a_finger_scrolls_over_the_photo_until_the_brush_is_chosen(browser: Browser, url: str) -> None:
+    context = browser.new_context(viewport={"width": 390, "height": 844}, has_touch=True, is_mobile=True)
+    page = context.new_page()
+    page.set_default_timeout(SLOW)
+    page.goto(url)
+    expect(page.locator("#garment img")).to_be_visible()
+    expect(page.locator("#person canvas").first).to_have_css("pointer-events", "none")
+    page.locator("#person").get_by_label("Brush", exact=True).first.tap()
+    expect(page.locator("#person canvas").first).to_have_css("pointer-events", "auto")
+    context.close()
 
 
 def test_the_photo_is_not_sent_again_with_every_step(page: Page) -> None:

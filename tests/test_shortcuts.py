@@ -155,12 +155,22 @@ def test_the_plan_of_passes() -> None:
         ({"guided": (0.5, 0.4)}, "guided must be two shares"),
         ({"guided": (0, float("nan"))}, "guided must be two shares"),
         ({"guided": (1,)}, "guided must be two shares"),
+        ({"guided": None}, "guided must be two shares"),
         ({"full_steps": (-1,)}, "full_steps must be whole numbers"),
+        ({"full_steps": 3}, "full_steps must be whole numbers"),
     ],
 )
 def test_shortcuts_are_checked(fields: dict[str, Any], fault: str) -> None:
     with pytest.raises(OptionsError, match=fault):
         Shortcuts(**fields)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"size": "384x512"}, {"size": (384,)}, {"size": (384.0, 512)}, {"shortcuts": None}, {"blur": "soft"}]
+)
+def test_options_of_another_type_are_refused(fields: dict[str, Any]) -> None:
+    with pytest.raises(OptionsError, match=next(iter(fields))):
+        TryOnOptions(**fields)
 
 
 @pytest.fixture(scope="module")

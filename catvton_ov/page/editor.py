@@ -28,7 +28,7 @@ def photo_and_paint(value: EditorValue | None) -> tuple[Image.Image, npt.NDArray
         ImageError: no photo. MaskError: a layer that does not lie on the photo.
     """
     background = (value or {}).get("background")
-    if background is None or ("A" in background.getbands() and not background.getchannel("A").getbbox()):  # cleared
+    if background is None or background.getcolors(1):  # nothing there, or a cleared canvas: all of one colour
         raise ImageError("Add a photo of the person first, or pick one of the examples.")
     painted = np.zeros(background.size[::-1], dtype=bool)
     for layer in (value or {}).get("layers") or []:

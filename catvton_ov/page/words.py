@@ -12,7 +12,7 @@ from catvton_ov.settings import TryOnSettings
 from catvton_ov.sources import BUNDLED, Download
 
 TITLE = "Virtual try-on"
-LEAD = "Choose a person and a garment, mark the clothes that should change, and press **Try on**."
+LEAD = "Choose a person and a garment, look at what is red (it will be repainted), and press **Try on**."
 UNEXPECTED = "Something went wrong on the server; the photos were not kept. Try again, or choose other pictures."
 REFUSED = "That did not work"
 UNREADABLE = "What was sent could not be read. A picture may be missing, or deleted after its time: add it again."
