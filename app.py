@@ -54,7 +54,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         licence = gr.HTML(elem_id="licence")
         example = gr.State("")  # the name of the example person that was put into the editor last
         pending = gr.State(None)  # what is put into the editor next
-        followed = gr.State("")  # changes when settings were opened that the mask is to follow
+        followed = gr.State(None)  # changes when settings were opened that the mask is to follow, see follow_settings
         shown = gr.JSON(visible=False)  # what the results that are shown were made with, see Shown
         parsed = gr.State(None, time_to_live=round(bounds.keep_seconds))  # the label maps of the photo in the editor
         editor, category, model = person.editor, garment.category, advanced.model
@@ -71,15 +71,16 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         timing = {"fn": trying.estimate, "inputs": timed, "outputs": result.estimate, **QUIET}
         changed = model.change(handlers.show_model, model, opening, concurrency_limit=None, **aside)
         changed.then(**timing)
-        linked = opened.then(handlers.open_link, model, told, **QUIET)
-        result.load.upload(handlers.open_settings, [result.load, model], told, **QUIET).then(**timing)
+        linked = opened.then(handlers.open_link, [model, category], told, **QUIET)
+        result.load.upload(handlers.open_settings, [result.load, model, category], told, **QUIET).then(**timing)
         # Emptied first: Gradio's editor puts a layer in the middle of whatever larger photo it showed before.
         person.examples.select(handlers.pick_person, model, [editor, example], **aside).then(
             handlers.show_person, [model, category, example], editor, **aside
         )
         masked = [model, category, example, editor, parsed, person.outlined, *person.percents]
         garment.examples.select(handlers.pick_garment, masked, [garment.picture, category, editor, parsed], **aside)
-        gr.on([category.input, followed.change], handlers.change_category, masked, [editor, parsed], **aside)
+        category.input(handlers.change_category, masked, [editor, parsed], **aside)
+        followed.change(handlers.follow_settings, [followed, *masked], [editor, parsed], **aside)
         masking = [editor, parsed, person.which, category, person.outlined, model, advanced.device]
         finding = gr.on(
             [person.find.click, person.which.input],
@@ -91,7 +92,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         )
         placed = finding.success(handlers.put_pending, pending, [editor, pending], **aside)
         gr.on(
-            [person.outlined.input, *(slider.change for slider in person.percents)],
+            [person.outlined.input, *(slider.input for slider in person.percents)],
             handlers.adjust_mask,
             [editor, parsed, category, person.outlined, *person.percents],
             [editor, parsed],
@@ -100,7 +101,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         )
         person.curious.expand(handlers.show_labels, [editor, parsed], person.labels, api_visibility="private")
         gr.on(
-            [person.new_photo.click, example.change],
+            [person.new_photo.click, person.examples.select, example.change],
             handlers.forget_persons,
             None,
             [person.which, person.labels],

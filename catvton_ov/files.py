@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -19,7 +20,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises OSError where `write_whole` would: before hours of work rather than after."""
-    path.exists()  # raises for a name that is too long
+    with suppress(FileNotFoundError):
+        path.lstat()  # its name may be too long
     part = _aside(path)
     part.touch(exist_ok=False)
     part.unlink()

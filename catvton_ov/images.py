@@ -101,9 +101,12 @@ def as_rgb(image: Image.Image, what: str = "picture") -> Image.Image:
         image = upright(image)
         if image.mode.startswith(("I", "F")):
             image = Image.fromarray(_eight_bits(np.asarray(image)))
-        image = _in_srgb(image)
         if image.has_transparency_data:
             image = image.convert("RGBA")
+        elif image.mode == "P":
+            image = image.convert("RGB")
+        image = _in_srgb(image)
+        if image.mode == "RGBA":
             white = Image.new("RGBA", image.size, "white")
             image = Image.alpha_composite(white, image)
         image = image.convert("RGB")

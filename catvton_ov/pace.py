@@ -130,7 +130,7 @@ class Clock:
     def _previewing(self) -> float:
         if not self._previews[1:]:  # before the first one the checker is compiled
             return 0.0
-        to_come = (len(self.plan) - 1) // self.preview_every - len(self._previews)
+        to_come = (len(self.plan) - 1) // self.preview_every - self._done // self.preview_every
         return to_come * statistics.median(self._previews[1:])
 
     def _full_pass(self) -> float:

@@ -112,6 +112,27 @@ def test_from_published_weights_to_a_space_and_a_picture(tmp_path: Path) -> None
         assert picture.size == person.size
 
 
+def test_an_example_that_cannot_be_used_is_named_before_anything_is_fetched(tmp_path: Path) -> None:
+    for name in ("person/Ada.png", "garment/upper-dots.png"):
+        (tmp_path / "photos" / name).parent.mkdir(parents=True)
+        shutil.copyfile(DRAWN / name, tmp_path / "photos" / name)
+    with serve({}) as hub:
+        export = (
+            "export", "--base", "a/b", "--vae", "a/c", "--catvton", "a/d", "--checkpoint", "mix",
+            "--out", str(tmp_path / "out"), "--examples", str(tmp_path / "photos"),
+        )  # fmt: skip
+        for name, said in (("person/Ada.webp", "another example of this name"), ("person/Ben.png", "is not a picture")):
+            Image.new("RGB", (40, 40)).save(tmp_path / "photos" / name)
+            if name.startswith("person/Ben"):
+                (tmp_path / "photos" / name).write_bytes(b"\x89PNG")
+            ran = run(hub, tmp_path / "home", *export)
+            assert ran.returncode == 1
+            assert not hub.served
+            assert f"{tmp_path / 'photos' / name}: " in ran.stderr
+            assert said in ran.stderr
+            (tmp_path / "photos" / name).unlink()
+
+
 @pytest.mark.parametrize("option", ["--examples", "--calibration"])
 @pytest.mark.parametrize("folder", ["none", "empty"])
 def test_pictures_that_are_none_are_refused_before_anything_is_fetched(

@@ -335,6 +335,12 @@ def test_a_photo_has_the_colours_that_its_profile_means(tmp_path: Path) -> None:
     found = as_rgb(open_picture(tmp_path / "swapped.png"))
     assert np.abs(np.asarray(found, np.int16) - np.asarray(photo, np.int16)).max() <= 2
     assert "icc_profile" not in found.info
+    see_through = swapped.copy()
+    see_through.putpixel((0, 0), (1, 2, 3))
+    see_through.save(tmp_path / "keyed.png", icc_profile=_profile(to_xyz[:, ::-1]), transparency=(1, 2, 3))
+    keyed = np.asarray(as_rgb(open_picture(tmp_path / "keyed.png")))
+    assert tuple(keyed[0, 0]) == (255, 255, 255)
+    assert np.abs(keyed[1:].astype(np.int16) - np.asarray(photo, np.int16)[1:]).max() <= 2
     swapped.save(tmp_path / "damaged.png", icc_profile=b"no profile")
     assert np.array_equal(np.asarray(as_rgb(open_picture(tmp_path / "damaged.png"))), np.asarray(swapped))
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()

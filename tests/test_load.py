@@ -61,10 +61,13 @@ def visit(url: str, number: int, end: float, tally: Tally) -> None:
         act = chance.choice(["try on", "try on", "try on", "mask", "drop", "reload", "nonsense", "page"])
         try:
             if act == "try on":
-                answer = visitor.call("try_on", *files, "upper", chance.randint(1, 4), 2.5, "ddim", number, None)
+                steps = chance.randint(1, 4)
+                answer = visitor.call(
+                    "try_on", *files, "upper", steps, 2.5, "ddim", number, "reference", None, 1, False
+                )
                 _count(tally, act, answer.worked or "queue" in str(answer.message).lower(), answer.message)
             elif act == "mask":
-                _count(tally, act, visitor.call("mask", files[0], "upper", 0, 0, 0, 0, 0).worked)
+                _count(tally, act, visitor.call("mask", files[0], "upper", 0, 0, 0, 0, 0, 1).worked)
             elif act == "page":
                 person = {"background": files[0], "layers": []}
                 answer = visitor.press("try-on", person=person, garment=files[1], steps=chance.randint(1, 4))

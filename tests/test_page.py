@@ -188,7 +188,7 @@ def test_a_speed_brings_its_steps_and_the_page_says_how_long_a_picture_takes(pag
 
 
 def test_a_photo_without_a_person_gets_a_sentence_that_says_what_to_do(page: Page, tmp_path: Path) -> None:
-    Image.new("RGB", (300, 400), "gray").save(tmp_path / "own.png")
+    Image.linear_gradient("L").resize((300, 400)).convert("RGB").save(tmp_path / "own.png")
     page.locator("#person").get_by_label("Clear canvas").click()
     page.set_input_files("#person input[type=file]", tmp_path / "own.png")
     settle(page)

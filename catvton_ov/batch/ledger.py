@@ -4,8 +4,8 @@
     DIR/.batch/ledger.sqlite  what each was made from
     DIR/.batch/result.part    the one that is being written
 
-A result is first entered with the checksum of the file it will be, then written aside, then put in its place. So a
-file with the checksum of its entry is whole; an entry without a file is not done; and any other file is somebody
+A result is first written aside, then entered with its checksum, then put in its place. So a file with the checksum
+of its entry is whole; an entry without a file is not done; and any other file is somebody
 else's and is left alone.
 """
 
@@ -88,17 +88,11 @@ class Ledger:
         (about,) = self._database.execute("SELECT about FROM result WHERE name = ?", (task.row.name,)).fetchone()
         return difference(about, task.about)
 
-    def discard(self, task: Task) -> None:
-        """Remove the task's result; its entry last, without which the file would be somebody else's."""
-        try:
-            self.path(task).unlink(missing_ok=True)
-            with self._database:
-                self._database.execute("DELETE FROM result WHERE name = ?", (task.row.name,))
-        except (OSError, sqlite3.Error) as error:
-            raise _explained(error, self.folder) from error
+    def keep(self, task: Task, png: bytes, seconds: float) -> bool:
+        """Enter a result and write it, whole or not at all; a former result of the row goes when it is there.
 
-    def keep(self, task: Task, png: bytes, seconds: float) -> None:
-        """Enter a result and write it, whole or not at all.
+        Returns:
+            False, and nothing has changed, where somebody else's file lies in its place by now.
 
         Raises:
             BatchError: it cannot be written (no room, most often).
@@ -107,15 +101,20 @@ class Ledger:
         entry = (task.row.name, task.fingerprint, task.about, hash_of(png).hexdigest(), seconds)
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            with self._database:
-                self._database.execute("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?)", entry)
             with part.open("wb") as stream:
                 stream.write(png)
                 stream.flush()
                 os.fsync(stream.fileno())
+            if self.state(task) is State.FOREIGN:
+                part.unlink()
+                return False
+            path.unlink(missing_ok=True)  # before its entry, without which it would be somebody else's
+            with self._database:
+                self._database.execute("INSERT OR REPLACE INTO result VALUES (?, ?, ?, ?, ?)", entry)
             part.replace(path)
         except (OSError, sqlite3.Error) as error:
             raise _explained(error, self.folder) from error
+        return True
 
 
 def _explained(error: OSError | sqlite3.Error, folder: Path) -> BatchError:

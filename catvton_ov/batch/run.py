@@ -42,11 +42,7 @@ def outstanding(tasks: Iterable[Task], ledger: Ledger, replace: bool) -> tuple[l
             f"{outdated[0].row.name}: {ledger.difference(outdated[0])}). Choose another --out, "
             "or --replace to make them anew."
         )
-    foreign = [
-        Refused(task.row.where, f"{ledger.path(task)} was not made by a batch run, or has changed since; move it away.")
-        for task, state in states
-        if state is State.FOREIGN
-    ]
+    foreign = [_foreign(task, ledger) for task, state in states if state is State.FOREIGN]
     return [task for task, state in states if state in (State.MISSING, State.OUTDATED)], foreign
 
 
@@ -61,9 +57,13 @@ def run(tasks: Sequence[Task], ledger: Ledger, engine: Engine) -> Iterator[Kept 
             yield Refused(task.row.where, made)
         else:
             seconds = sum(made.seconds.values())
-            ledger.discard(task)  # first: a run stopped in between leaves no file that its entry does not tell of
-            ledger.keep(task, made.png, seconds)
-            yield Kept(task, seconds)
+            kept = ledger.keep(task, made.png, seconds)
+            yield Kept(task, seconds) if kept else _foreign(task, ledger)
+
+
+def _foreign(task: Task, ledger: Ledger) -> Refused:
+    reason = f"{ledger.path(task)} was not made by a batch run, or has changed since; move it away."
+    return Refused(task.row.where, reason)
 
 
 def on_this_machine(worker: Worker) -> Engine:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gc
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
@@ -85,7 +86,10 @@ def export_bundle(options: ExportOptions, progress: Callable[[str], None] | None
         with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as temporary:
             places = {precision: Path(temporary) / precision / out.name for precision in _precisions(options)}
             floats = {precision: place for precision, place in places.items() if precision != "int8"}
-            _export_float(options, floats, say)
+            examples = Path(temporary) / "examples"
+            if options.examples is not None:
+                _clean_examples(options.examples, examples)
+            _export_float(options, floats, examples, say)
             plan = options.quantization.calibration
             if options.precision == "int8" or options.report != "none":
                 made = floats["fp16" if "fp16" in floats else "fp32"]
@@ -117,7 +121,12 @@ def _report(
     write_report(places[options.precision], make_report(places, "fp32", pairs, options.report, progress=say))
 
 
-def _export_float(options: ExportOptions, folders: Mapping[StoredFloat, Path], say: Callable[[str], None]) -> None:
+def _export_float(
+    options: ExportOptions,
+    folders: Mapping[StoredFloat, Path],
+    examples: Path,
+    say: Callable[[str], None],
+) -> None:
     """Write float bundles, one of each precision, into folders that are made."""
     say("Fetching the checkpoints")
     sources = _fetch_all(options)
@@ -174,25 +183,27 @@ def _export_float(options: ExportOptions, folders: Mapping[StoredFloat, Path], s
             )
     say("Writing the manifest")
     for precision, folder in folders.items():
-        if options.examples is not None:
-            _copy_examples(options.examples, folder / "examples")
+        if examples.is_dir():
+            shutil.copytree(examples, folder / "examples")
         _write_configs(folder, precision, unet_config, vae_config, schedule)
         manifest = _manifest(folder, options.checkpoint, precision, parts, sources, sizes, latent, schedule)
         (folder / MANIFEST).write_bytes(manifest.to_json())
 
 
-def _copy_examples(source: Path, target: Path) -> None:
-    """Upright and without metadata, since they are published; raises ExportError for one that cannot be used."""
+def _clean_examples(source: Path, target: Path) -> None:
+    """Copies, upright and without metadata, since they are published; raises ExportError for what cannot be used."""
     for kind in KINDS:
         for path in pictures_in(source / kind):
             (target / kind).mkdir(parents=True, exist_ok=True)
             try:
-                picture = open_picture(path, f"example {path}")
+                picture = open_picture(path, "example")
                 clean = as_mask(picture, picture.size) if kind == "mask" else as_rgb(picture)
             except TryOnError as error:
-                raise ExportError(str(error)) from None
+                raise ExportError(f"{path}: {error}") from None
             as_jpeg = kind != "mask" and path.suffix.lower() in (".jpg", ".jpeg")
             place = target / kind / f"{path.stem}{'.jpg' if as_jpeg else '.png'}"
+            if place.exists():
+                raise ExportError(f"{path}: there is another example of this name; rename one of them.")
             clean.save(place, quality=95)  # which PNG knows nothing of
 
 

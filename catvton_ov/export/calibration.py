@@ -140,7 +140,7 @@ def collect(pipeline: TryOnPipeline, pairs: Sequence[Pair], options: Calibration
     guided = guidance_of(pairs[run % len(pairs)].category for run in range(options.runs))
     for run in range(options.runs):
         pair = pairs[run % len(pairs)]
-        person, garment, mask = model_pictures(pipeline, pair, sizes[run // 2 % len(sizes)])
+        person, garment, mask = model_pictures(pipeline, pair, sizes[(run + run // len(sizes)) % len(sizes)])
         rng = np.random.default_rng((options.seed, run))
         sampler = ("ddim", "dpmpp_2m")[run // 3 % 2]
         seen: list[Array] = []

@@ -125,6 +125,22 @@ class Handlers:
             value = examples.person(name, category)
         return value, parsed
 
+    def follow_settings(
+        self,
+        followed: tuple[bool, str],
+        model: str,
+        category: str,
+        name: str,
+        editor: EditorValue | None,
+        parsed: Parsed | None,
+        outlined: bool,
+        *percents: float,
+    ) -> tuple[Any, Any]:
+        """The mask for settings that were opened; where they keep the category, one that was painted stays."""
+        if followed[0]:
+            return self.change_category(model, category, name, editor, parsed, outlined, *percents)
+        return self.adjust_mask(editor, parsed, category, outlined, *percents)
+
     def press_auto_mask(
         self,
         editor: EditorValue | None,
@@ -167,7 +183,7 @@ class Handlers:
         photo = (editor or {}).get("background")
         return picture_of_labels(parsed.maps) if photo is not None and parsed is not None and parsed.of(photo) else None
 
-    def open_link(self, model: str, request: gr.Request) -> tuple[Any, ...]:
+    def open_link(self, model: str, category: str, request: gr.Request) -> tuple[Any, ...]:
         """The settings in the page's address, if there are any, as `show_settings` shows them."""
         try:
             settings = TryOnSettings.from_query(dict(request.query_params))
@@ -176,17 +192,18 @@ class Handlers:
             settings = None
         if settings is None:
             return tuple(gr.skip() for _ in range(SETTINGS_PLACES))
-        return self.show_settings(settings, model)
+        return self.show_settings(settings, model, category)
 
-    def open_settings(self, content: bytes, model: str) -> tuple[Any, ...]:
+    def open_settings(self, content: bytes, model: str, category: str) -> tuple[Any, ...]:
         """The settings in a file, as `show_settings` shows them."""
         with shown_to_visitor():
-            return self.show_settings(TryOnSettings.from_json(content), model)
+            return self.show_settings(TryOnSettings.from_json(content), model, category)
 
-    def show_settings(self, settings: TryOnSettings, model: str) -> tuple[Any, ...]:
+    def show_settings(self, settings: TryOnSettings, model: str, category: str) -> tuple[Any, ...]:
         """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, worn, mask.
 
-        Then whether rare categories are shown, and a value that was never there, for the mask to follow.
+        Then whether rare categories are shown, and what makes the mask follow: whether the category is another one
+        than before, and a value that was never there.
         """
         options = settings.options
         if settings.painted:
@@ -209,7 +226,7 @@ class Handlers:
             settings.worn,
             *astuple(settings.adjustment),
             True if rare else gr.skip(),
-            secrets.token_hex(8),
+            (settings.category != category, secrets.token_hex(8)),
         )
 
     def _sizes(self, model: str) -> Any:

@@ -69,6 +69,7 @@
     const strip = event.target.closest?.("#persons, #garments");
     if (strip) note(strip.id === "persons" ? "person" : "garment", ""); // it was about another photo
     const tool = event.target.closest?.("#person button[aria-label]");
+    if (tool && /clear canvas|paste/i.test(tool.ariaLabel)) document.querySelector("#new-photo")?.click();
     if (tool && /brush|erase/i.test(tool.ariaLabel)) document.querySelector("#person").classList.add("painting");
   }, true);
 

@@ -15,7 +15,7 @@ from catvton_ov.page.engine import Engine
 from catvton_ov.presets import PRESETS, PresetName, default_preset, default_size
 
 PREVIEWS = 6  # in a picture, at most
-PREVIEW_SHARE = 0.15  # of a picture's time that decoding them may add
+PREVIEW_SHARE = 0.15  # of a picture's time that decoding and checking them may add
 
 
 class Speed:
