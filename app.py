@@ -92,7 +92,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         )
         placed = finding.success(handlers.put_pending, pending, [editor, pending], **aside)
         gr.on(
-            [person.outlined.input, *(slider.input for slider in person.percents)],
+            [person.outlined.input, *(event for slider in person.percents for event in (slider.input, slider.release))],
             handlers.adjust_mask,
             [editor, parsed, category, person.outlined, *person.percents],
             [editor, parsed],

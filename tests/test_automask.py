@@ -153,7 +153,10 @@ def test_strokes_outlive_masks_that_covered_them_and_that_left_them(photo: Image
         after = painted(here[0])
         assert after[stroke].mean() > 0.97, away
         assert after[gap].mean() < 0.03, away
-    # What is undone by hand is undone.
+    # An editor that sends what it showed before the last change has no strokes to tell of.
+    late = readjusted(here[0], readjusted(*here, wish(grow=8))[1], wish(grow=2))
+    assert np.array_equal(painted(late[0]), painted(readjusted(*here, wish(grow=2))[0]))
+    # What is undone by hand is undone, be it to what the editor showed before.
     undone = editor_value(photo, Image.fromarray(auto.astype(np.uint8) * np.uint8(255)))
     back = readjusted(*readjusted(undone, here[1], wish(grow=2)), wish())
     assert (painted(back[0]) != auto).mean() < 0.003

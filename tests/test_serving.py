@@ -245,7 +245,8 @@ class TwoFigures:
 
 
 def test_of_two_persons_the_chosen_ones_clothes_are_masked_and_a_new_photo_begins_with_the_largest() -> None:
-    photo, other = Image.new("RGB", (200, 200), "gray"), Image.new("RGB", (200, 200), "white")
+    photo = Image.linear_gradient("L").resize((200, 200)).convert("RGB")
+    other = photo.rotate(90)
     parser = TwoFigures()
     first = parse(photo, parser, None, person=1)  # nobody was numbered yet
     assert (first.person, first.maps.persons) == (0, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 import numpy as np
@@ -23,6 +23,7 @@ from catvton_ov.page import words
 from catvton_ov.page.editor import EditorValue, editor_value, photo_and_paint
 
 Area = npt.NDArray[np.bool_]
+REMEMBERED = 16  # states of the paint: an editor may send one that sliders have moved on from
 NO_PARSER = (
     "Paint over the clothes that should change (the brush is left of the photo), then try again: "
     "this model brings no parsers, which could find them."
@@ -43,6 +44,14 @@ class Wish:
         return cls(category, MaskAdjustment(*percents), outlined)
 
 
+class Put(NamedTuple):
+    """Paint that was put into the editor: a mask with the visitor's own strokes."""
+
+    digest: str
+    added: Area  # what was painted by hand beside the masks of this photo
+    erased: Area  # what was erased by hand from them
+
+
 @dataclass(frozen=True)
 class Parsed:
     """What a session remembers of one photo: parsing it takes seconds, another mask of it does not."""
@@ -51,8 +60,7 @@ class Parsed:
     maps: LabelMaps
     person: int = 0  # whose maps these are, the largest is 0
     mask: Area | None = None  # the mask that was last put into the editor
-    added: Area | None = None  # what was painted by hand beside the masks of this photo
-    erased: Area | None = None  # what was erased by hand from them
+    put: tuple[Put, ...] = ()  # what the editor was given last, and may still send
 
     def of(self, photo: Image.Image) -> bool:
         return self.digest == digest(photo)
@@ -89,18 +97,23 @@ def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[Ed
     """
     photo, painted = photo_and_paint(editor)
     mask = np.asarray(auto_mask(parsed.maps, wish.category, wish.adjustment)) > 0
+    paint = _paint_digest(painted)
+    known = next((each for each in parsed.put if each.digest == paint), None)
     added = erased = np.zeros_like(mask)
-    if parsed.mask is not None and painted.any():  # where all is gone, a mask is wanted, not what was erased
-        added = _joined(parsed.added, painted & ~parsed.mask) & painted
-        erased = _joined(parsed.erased, parsed.mask & ~painted) & ~painted
+    if known is not None:
+        added, erased = known.added, known.erased
+    elif parsed.put and parsed.mask is not None and painted.any():  # where all is gone, a mask is wanted
+        added = (parsed.put[-1].added | (painted & ~parsed.mask)) & painted
+        erased = (parsed.put[-1].erased | (parsed.mask & ~painted)) & ~painted
     shown = (mask | added) & ~erased
+    put = (*parsed.put[1 - REMEMBERED :], Put(_paint_digest(shown), added, erased))
     outline = protected_outline(parsed.maps) if wish.outlined else None
     layer = Image.fromarray(shown.astype(np.uint8) * np.uint8(255))
-    return editor_value(photo, layer, outline), replace(parsed, mask=mask, added=added, erased=erased)
+    return editor_value(photo, layer, outline), replace(parsed, mask=mask, put=put)
 
 
-def _joined(before: Area | None, now: Area) -> Area:
-    return now if before is None else before | now
+def _paint_digest(paint: Area) -> str:
+    return hashlib.sha256(np.packbits(paint).tobytes()).hexdigest()
 
 
 def readjusted(editor: EditorValue | None, parsed: Parsed | None, wish: Wish) -> tuple[Any, Any]:
