@@ -28,7 +28,7 @@ def photo_and_paint(value: EditorValue | None) -> tuple[Image.Image, npt.NDArray
         ImageError: no photo. MaskError: a layer that does not lie on the photo.
     """
     background = (value or {}).get("background")
-    if background is None or background.getcolors(1):  # nothing there, or a cleared canvas: all of one colour
+    if background is None or _is_blank(background):
         raise ImageError("Add a photo of the person first, or pick one of the examples.")
     painted = np.zeros(background.size[::-1], dtype=bool)
     for layer in (value or {}).get("layers") or []:
@@ -37,6 +37,11 @@ def photo_and_paint(value: EditorValue | None) -> tuple[Image.Image, npt.NDArray
         pixels = np.asarray(layer.convert("RGBA"))
         painted |= (pixels[..., 3] >= _PAINTED) & ~(pixels == (*OUTLINE, 255)).all(axis=-1)
     return background, painted
+
+
+def _is_blank(background: Image.Image) -> bool:
+    """Whether this is what the editor gives for a canvas that was cleared: nothing but white."""
+    return [colour for _, colour in background.convert("RGB").getcolors(1) or ()] == [(255, 255, 255)]
 
 
 def photo_and_mask(value: EditorValue | None) -> tuple[Image.Image, Image.Image]:
