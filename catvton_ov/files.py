@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import secrets
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +21,8 @@ def write_whole(path: Path, data: bytes) -> None:
 
 def check_writable(path: Path) -> None:
     """Raises OSError where `write_whole` would: before hours of work rather than after."""
+    if path.is_dir():
+        raise IsADirectoryError(errno.EISDIR, "it is a folder", str(path))
     with suppress(FileNotFoundError):
         path.lstat()  # its name may be too long
     part = _aside(path)

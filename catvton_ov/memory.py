@@ -9,8 +9,9 @@ from __future__ import annotations
 import json
 import logging
 import os
-import tempfile
 from pathlib import Path
+
+from catvton_ov.files import write_whole
 
 log = logging.getLogger(__name__)
 Fact = str | float | list[float]
@@ -37,14 +38,7 @@ class Memory:
         facts = {**self._read(), name: fact}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
-            handle, temporary = tempfile.mkstemp(dir=self._path.parent, suffix=".part")
-            try:
-                with os.fdopen(handle, "w") as stream:
-                    json.dump(facts, stream)
-                Path(temporary).replace(self._path)
-            except BaseException:
-                Path(temporary).unlink(missing_ok=True)
-                raise
+            write_whole(self._path, json.dumps(facts).encode())
         except OSError as error:
             log.info("nothing is remembered in %s: %s", self._path.parent, error)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import time
 from collections.abc import Callable, Mapping
@@ -67,6 +68,11 @@ def open_bundle(source: str | Path, progress: Progress | None = None) -> Bundle:
         )
     with explained(hub_id, absent=BundleNotFoundError, failed=BundleError):
         return _from_hub(hub_id, progress, memory)
+
+
+def default_source() -> str:
+    """What commands open where none is named: CATVTON_OV_MODEL, or the bundled model."""
+    return os.environ.get("CATVTON_OV_MODEL") or BUNDLED
 
 
 def bundled_folder() -> Path:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +20,7 @@ from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, Try
 from catvton_ov.presets import PRESETS, default_preset, default_size, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.shortcuts import KEYS
-from catvton_ov.sources import BUNDLED, open_bundle
+from catvton_ov.sources import default_source, open_bundle
 
 if TYPE_CHECKING:
     from catvton_ov.masking.labels import LabelMaps
@@ -31,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def add_try_on_arguments(parser: argparse.ArgumentParser) -> None:
-    model = os.environ.get("CATVTON_OV_MODEL") or BUNDLED
+    model = default_source()
     add = parser.add_argument
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
     add("--person", metavar="FILE", type=Path, required=True, help="photo of the person")
@@ -91,7 +90,7 @@ def _read_settings(path: Path) -> TryOnSettings:
 
 def add_mask_arguments(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    model = os.environ.get("CATVTON_OV_MODEL") or BUNDLED
+    model = default_source()
     add("--model", metavar="SOURCE", default=model, help="folder, paper_doll, or Hub owner/name[@revision]")
     add("--person", metavar="FILE", type=Path, required=True, help="photo of the person")
     add("--category", choices=GARMENT_CATEGORIES, default="upper", help="of the garment")
@@ -205,8 +204,6 @@ def _check_png(path: Path, option: str) -> None:
     if not path.parent.is_dir():
         raise ImageError(f"The folder of {option} does not exist: {path.parent}.")
     try:
-        if path.is_dir():
-            raise ImageError(f"{option} must name a file; {path} is a folder.")
         check_writable(path)
     except OSError as error:
         raise ImageError(f"{option} cannot be written, {path}: {error.strerror or error}.") from None

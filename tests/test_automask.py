@@ -162,6 +162,18 @@ def test_strokes_outlive_masks_that_covered_them_and_that_left_them(photo: Image
     assert (painted(back[0]) != auto).mean() < 0.003
 
 
+def test_opened_settings_bring_their_mask_but_paint_stays_where_they_keep_the_category(
+    engine: Engine, photo: Image.Image
+) -> None:
+    handlers = Handlers(engine)
+    own = editor_value(photo, Image.fromarray(np.eye(512, 384, dtype=np.uint8) * np.uint8(255)))
+    masked = ("paper_doll", "lower", "Ada", own, None, False, *PLAIN)
+    assert handlers.follow_settings((False, "a"), *masked) == (gr.skip(), gr.skip())
+    value, _ = handlers.follow_settings((True, "b"), *masked)
+    expected = np.asarray(open_picture(EXAMPLES / "mask" / "Ada-lower.png").convert("L")) >= 128
+    assert np.array_equal(np.asarray(value["layers"][0])[..., 3] > 0, expected)
+
+
 def test_where_all_paint_is_gone_a_mask_that_is_asked_for_comes_anew_and_sliders_do_nothing(
     photo: Image.Image, parsed: Parsed
 ) -> None:

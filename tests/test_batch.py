@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import errno
 import json
 import os
 import random
@@ -21,7 +22,7 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from catvton_ov.batch.ledger import Ledger
+from catvton_ov.batch.ledger import Ledger, State
 from catvton_ov.batch.pairs import Defaults, read_pairs
 from catvton_ov.batch.plan import make_tasks
 from catvton_ov.batch.run import on_this_machine, read_order
@@ -287,6 +288,33 @@ def test_a_changed_option_is_a_new_run_and_what_is_done_stays(
     assert batch(table, out, "--guidance-scale", "1", "--replace") == 0
     second = pictures(out)
     assert all(second[name] != first[name] for name in first)
+
+
+def test_a_result_that_was_retouched_meanwhile_is_not_replaced_and_a_full_disk_takes_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = read_pairs(write(tmp_path / "pairs.csv", [pair("Ada", "upper-dots", mask=True)]), Defaults())
+    setting = setting_of(open_bundle("paper_doll"), "CPU", 1)
+    ((old,), _), ((new,), _) = (
+        make_tasks(read, dataclasses.replace(setting, threads=threads), can_parse=True) for threads in (1, 2)
+    )
+    with Ledger(tmp_path / "out") as ledger:
+        assert ledger.keep(old, b"old", 1.0)
+        with monkeypatch.context() as patch:
+
+            def full(descriptor: int) -> None:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+            patch.setattr(os, "fsync", full)
+            with pytest.raises(BatchError, match="No space left"):
+                ledger.keep(new, b"new", 1.0)
+        assert (ledger.path(old).read_bytes(), ledger.state(old)) == (b"old", State.DONE)
+        assert ledger.keep(new, b"new", 1.0)
+        assert (ledger.path(new).read_bytes(), ledger.state(new)) == (b"new", State.DONE)
+        ledger.path(new).write_bytes(b"by hand")
+        assert not ledger.keep(old, b"old", 1.0)
+        assert ledger.path(new).read_bytes() == b"by hand"
+    assert not list((tmp_path / "out" / ".batch").glob("*.part"))
 
 
 def test_files_of_others_are_never_touched(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -126,7 +126,7 @@ def spoiled_bundle(golden_bundle: Path, room: Path) -> Path:
         ("--model {room}/../spoiled", "unet/openvino_model.bin does not have the checksum of its manifest."),
         ("--out {room}/result.jpg", "--out must end in .png, got 'result.jpg'."),
         ("--out {room}/nowhere/result.png", "The folder of --out does not exist:"),
-        ("--out {room}/../folder.png", "--out must name a file;"),
+        ("--out {room}/../folder.png", "folder.png: it is a folder."),
         ("--out /proc/result.png", "--out cannot be written, /proc/result.png: "),
         ("--out {room}/" + 300 * "x" + ".png", "File name too long"),
         ("--person-number 2", "with --mask there is nothing to find"),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from collections.abc import Iterable, Iterator
@@ -20,7 +19,7 @@ from catvton_ov.export.command import parse_size
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions, check_options
 from catvton_ov.presets import PRESETS
 from catvton_ov.samplers import SAMPLERS, SPACINGS
-from catvton_ov.sources import BUNDLED
+from catvton_ov.sources import default_source
 
 if TYPE_CHECKING:
     from catvton_ov.batch.plan import Setting
@@ -32,7 +31,7 @@ INCOMPLETE = 3  # exit code: the run is through, and some rows were skipped
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     defaults, usual = TryOnOptions(), Defaults()
-    model = os.environ.get("CATVTON_OV_MODEL") or BUNDLED
+    model = default_source()
     what = parser.add_argument_group("what to try on").add_mutually_exclusive_group(required=True)
     what.add_argument("--pairs", metavar="FILE.csv", type=Path, help="columns person, garment, mask or category, ...")
     what.add_argument("--dataset", nargs=2, metavar=("|".join(DATASETS), "ROOT"), help="a published data set's folder")

@@ -5,8 +5,7 @@
     DIR/.batch/result.part    the one that is being written
 
 A result is first written aside, then entered with its checksum, then put in its place. So a file with the checksum
-of its entry is whole; an entry without a file is not done; and any other file is somebody
-else's and is left alone.
+of its entry is whole; an entry without a file is not done; and any other file is somebody else's and is left alone.
 """
 
 from __future__ import annotations

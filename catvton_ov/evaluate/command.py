@@ -36,8 +36,6 @@ def run(args: argparse.Namespace) -> int:
         raise BatchError(f"The folder of --report does not exist: {args.report.parent}.")
     if args.report is not None:
         try:
-            if args.report.is_dir():
-                raise BatchError(f"--report must name a file; {args.report} is a folder.")
             check_writable(args.report)
         except OSError as error:
             raise BatchError(f"--report {args.report} cannot be written: {error.strerror or error}.") from None

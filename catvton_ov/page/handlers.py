@@ -125,20 +125,16 @@ class Handlers:
             value = examples.person(name, category)
         return value, parsed
 
-    def follow_settings(
-        self,
-        followed: tuple[bool, str],
-        model: str,
-        category: str,
-        name: str,
-        editor: EditorValue | None,
-        parsed: Parsed | None,
-        outlined: bool,
-        *percents: float,
-    ) -> tuple[Any, Any]:
-        """The mask for settings that were opened; where they keep the category, one that was painted stays."""
+    def follow_settings(self, followed: tuple[bool, str], *masked: Any) -> tuple[Any, Any]:
+        """The mask for settings that were opened; where they keep the category, one that was painted stays.
+
+        Args:
+            followed: whether the category is another one than before, and a value that was never there.
+            masked: what `change_category` takes.
+        """
         if followed[0]:
-            return self.change_category(model, category, name, editor, parsed, outlined, *percents)
+            return self.change_category(*masked)
+        _, category, _, editor, parsed, outlined, *percents = masked
         return self.adjust_mask(editor, parsed, category, outlined, *percents)
 
     def press_auto_mask(
@@ -202,8 +198,7 @@ class Handlers:
     def show_settings(self, settings: TryOnSettings, model: str, category: str) -> tuple[Any, ...]:
         """Settings in their places: category, steps, guidance, sampler, seed, drawing one, preset, size, worn, mask.
 
-        Then whether rare categories are shown, and what makes the mask follow: whether the category is another one
-        than before, and a value that was never there.
+        Then whether rare categories are shown, and what makes the mask follow, see `follow_settings`.
         """
         options = settings.options
         if settings.painted:
