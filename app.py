@@ -6,26 +6,27 @@ import json
 import signal
 import sys
 import threading
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 from catvton_ov.errors import OptionsError, TryOnError  # before gradio: importing catvton_ov turns telemetry off
 
 import gradio as gr  # isort: skip
-from gradio.utils import get_upload_folder
 from starlette.middleware import Middleware
 
 from catvton_ov.page import words
 from catvton_ov.page.bounds import Doorkeeper
-from catvton_ov.page.cache import picture_cache
 from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.guard import GuardedBlocks
 from catvton_ov.page.handlers import CATEGORIES, Handlers
 from catvton_ov.page.health import announce, health_route
 from catvton_ov.page.layout import advanced_settings, garment_column, head, person_column, result_column, theme
+from catvton_ov.page.private_folder import picture_folder, private_folder
 from catvton_ov.page.serving import Serving, serving
 from catvton_ov.page.tryon import TryOn
+from catvton_ov.pictures.reader import PictureReader, page_reader
 from catvton_ov.presets import default_preset, preset
 from catvton_ov.sources import BUNDLED
 
@@ -35,11 +36,17 @@ ONE_JOB: dict[str, Any] = {"concurrency_id": MODEL_JOBS, "concurrency_limit": 1}
 QUIET: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
 
 
-def build(engine: Engine, how: Serving) -> gr.Blocks:
-    """The page for an engine; a model is opened when a browser opens the page, and compiled by the first try-on."""
+def build(engine: Engine, how: Serving, reader: PictureReader, folder: Path) -> gr.Blocks:
+    """The page for an engine; a model is opened when a browser opens the page, and compiled by the first try-on.
+
+    Args:
+        reader: reads what visitors send.
+        folder: in which Gradio keeps pictures.
+    """
     bounds, defaults = how.bounds, preset(default_preset(engine.device))
-    handlers, trying = Handlers(engine), TryOn(engine, bounds, how.corner_mark, get_upload_folder())
-    with GuardedBlocks(bounds, title=words.TITLE, analytics_enabled=False) as page:
+    handlers = Handlers(engine, reader, folder)
+    trying = TryOn(engine, reader, bounds, how.corner_mark, str(folder))
+    with GuardedBlocks(bounds, reader, title=words.TITLE, analytics_enabled=False) as page:
         gr.Markdown(f"# {words.TITLE}\n{words.LEAD}", elem_id="lead")
         notice = gr.HTML()
         # For what the editor is an output of: Gradio sends its pictures anew with every status of whatever event, once
@@ -157,7 +164,7 @@ def build(engine: Engine, how: Serving) -> gr.Blocks:
         used = [result.settings, result.link, advanced.seed, *timed[3:], advanced.sampler, result.speed]
         recalled = brought.then(trying.recall, [shown, model], used, **QUIET)
         recalled.then(**timing)
-        _endpoints(Endpoints(engine, bounds, how.corner_mark), trying)
+        _endpoints(Endpoints(engine, reader, bounds, how.corner_mark), trying)
     return page.queue(max_size=bounds.waiting, api_open=False)  # nobody passes the queue by
 
 
@@ -203,8 +210,14 @@ def main() -> int:
     announce(engine, how.safety_checker)
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the pictures' folder goes too
-    with picture_cache(how.bounds.keep_seconds):
-        launch(build(engine, how), engine, how, tools)
+    try:
+        with private_folder(how.bounds.keep_seconds) as folder, closing(page_reader()) as reader:
+            pictures = picture_folder(folder)
+            launch(build(engine, how, reader, pictures), engine, how, tools, pictures)
+    except OSError as error:
+        where = f" ({error.filename})" if error.filename else ""
+        print(f"error: The page cannot be served: {error.strerror or error}{where}.", file=sys.stderr)
+        return 1
     return 0
 
 
@@ -219,11 +232,12 @@ def tools_for_agents(how: Serving) -> dict[str, Any]:
     return agent_tools("" if how.share else how.host)
 
 
-def launch(page: gr.Blocks, engine: Engine, how: Serving, tools: dict[str, Any]) -> None:
+def launch(page: gr.Blocks, engine: Engine, how: Serving, tools: dict[str, Any], folder: Path) -> None:
     """Serve until the program is ended.
 
     Args:
         tools: for agents, see `tools_for_agents`.
+        folder: in which Gradio keeps pictures.
     """
     jobs = {index: function for index, function in page.fns.items() if function.concurrency_id == MODEL_JOBS}
     names = [str(function.api_name) for function in jobs.values() if function.api_visibility == "public"]
@@ -238,7 +252,11 @@ def launch(page: gr.Blocks, engine: Engine, how: Serving, tools: dict[str, Any])
         head=head(),
         max_file_size=how.bounds.request_bytes,
         state_session_capacity=how.bounds.sessions,
-        app_kwargs={**tools, "middleware": [doorkeeper], "routes": [health_route(engine), *tools.get("routes", [])]},
+        app_kwargs={
+            **tools,
+            "middleware": [doorkeeper],
+            "routes": [health_route(engine), *tools.get("routes", [])],
+        },
         show_error=False,
         enable_monitoring=False,
         run_history=False,

@@ -29,6 +29,7 @@ from catvton_ov.samplers import NoiseSchedule
 FORMAT_VERSION = 1
 MOST_SIDE = 2048  # pixels a model works at
 MANIFEST = "manifest.json"
+EXAMPLES = "examples/"  # where a bundle's example pictures lie
 PARTS = ("unet", "vae_encoder", "vae_decoder")
 REMEMBERED_FROM = 2**24  # bytes; smaller files are hashed in no time
 
@@ -168,16 +169,21 @@ class Bundle:
             BundleDamagedError: an unusable manifest, a missing file, or one with the wrong number of bytes.
         """
         bundle = cls(folder, read_manifest(folder), memory)
-        for name, record in bundle.manifest.files.items():
-            path = folder / name
-            if not path.is_file():
-                raise BundleDamagedError(f"The bundle {folder.name} is incomplete: {name} is missing.")
-            if path.stat().st_size != record.bytes:
+        bundle.check_presence()
+        return bundle
+
+    def check_presence(self) -> None:
+        """Raise BundleError unless every file is there, and has the right number of bytes."""
+        for name, record in self.manifest.files.items():
+            try:
+                found = (self.folder / name).stat()
+            except OSError as error:
+                raise self._unreadable(name, error) from None
+            if found.st_size != record.bytes:
                 raise BundleDamagedError(
-                    f"The bundle {folder.name} is damaged: {name} has {path.stat().st_size} bytes "
+                    f"The bundle {self.folder.name} is damaged: {name} has {found.st_size} bytes "
                     f"instead of {record.bytes}. Fetch or export it again."
                 )
-        return bundle
 
     def part(self, name: str) -> Path:
         """The path of a part's `.xml`, its files verified against their sha256 (once per Bundle)."""
@@ -187,27 +193,48 @@ class Bundle:
         return self.folder / xml
 
     def verify(self, name: str) -> None:
-        """Raise BundleDamagedError unless file `name` has the sha256 of the manifest."""
+        """Raise BundleError unless file `name` can be read and has the sha256 of the manifest (BundleDamagedError)."""
         if name in self._verified:
             return
         path, expected = self.folder / name, self.manifest.files[name].sha256
-        before = _stamp(path, expected)
-        memory = self.memory if path.stat().st_size >= REMEMBERED_FROM else None
-        if memory is not None and memory.get(f"verified {path.absolute()}") == before:
+        try:
+            before = _stamp(path, expected)
+            memory = self.memory if path.stat().st_size >= REMEMBERED_FROM else None
+            if memory is not None and memory.get(f"verified {path.absolute()}") == before:
+                self._verified.add(name)
+                return
+            if sha256(path) != expected:
+                raise self._altered(name)
             self._verified.add(name)
-            return
-        if sha256(path) != expected:
-            raise BundleDamagedError(
-                f"The bundle {self.folder.name} is damaged: {name} does not have the checksum of its manifest. "
-                "Fetch or export it again."
-            )
-        self._verified.add(name)
-        if memory is not None and _stamp(path, expected) == before:
-            memory.put(f"verified {path.absolute()}", before)
+            if memory is not None and _stamp(path, expected) == before:
+                memory.put(f"verified {path.absolute()}", before)
+        except OSError as error:
+            raise self._unreadable(name, error) from None
+
+    def read(self, name: str) -> bytes:
+        """What file `name` holds, a small one; raises what `verify` raises."""
+        try:
+            content = (self.folder / name).read_bytes()
+        except OSError as error:
+            raise self._unreadable(name, error) from None
+        if hashlib.sha256(content).hexdigest() != self.manifest.files[name].sha256:
+            raise self._altered(name)
+        return content
+
+    def _unreadable(self, name: str, error: OSError) -> BundleError:
+        if isinstance(error, FileNotFoundError | NotADirectoryError):
+            return BundleDamagedError(f"The bundle {self.folder.name} is incomplete: {name} is missing.")
+        return _unreadable(self.folder / name, error)
+
+    def _altered(self, name: str) -> BundleDamagedError:
+        return BundleDamagedError(
+            f"The bundle {self.folder.name} is damaged: {name} does not have the checksum of its manifest. "
+            "Fetch or export it again."
+        )
 
     def examples(self, kind: str) -> list[Path]:
         """The bundle's example pictures of a kind: "person", "garment" or "mask", by name."""
-        prefix = f"examples/{kind}/"
+        prefix = f"{EXAMPLES}{kind}/"
         return [self.folder / name for name in sorted(self.manifest.files) if name.startswith(prefix)]
 
 
@@ -215,6 +242,8 @@ def read_manifest(folder: Path) -> Manifest:
     """The manifest of the bundle in `folder`, checked by itself; raises what `Bundle.open` raises."""
     try:
         text = (folder / MANIFEST).read_bytes()
+    except PermissionError as error:
+        raise _unreadable(folder / MANIFEST, error) from None
     except OSError:
         raise BundleNotFoundError(
             f"{folder} is not a model bundle: it has no {MANIFEST}. "
@@ -236,6 +265,12 @@ def record_files(folder: Path) -> dict[str, FileRecord]:
 def sha256(path: Path) -> str:
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _unreadable(path: Path, error: OSError) -> BundleError:
+    return BundleError(
+        f"{path} cannot be read ({error.strerror}): the user that runs this program needs the right to read it."
+    )
 
 
 def _stamp(path: Path, expected: str) -> str:

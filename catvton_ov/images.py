@@ -1,4 +1,4 @@
-"""Pictures: opening them safely, framing them for the model, and putting the result back.
+"""Framing pictures for the model, and putting the result back.
 
 Pictures are PIL images, RGB, upright. Masks are mode "L": 255 where the picture is repainted.
 Sizes are (width, height), boxes (left, top, right, bottom), as in PIL.
@@ -6,169 +6,15 @@ Sizes are (width, height), boxes (left, top, right, bottom), as in PIL.
 
 from __future__ import annotations
 
-import io
-import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image, ImageCms, ImageFilter, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageFilter
 
-from catvton_ov.errors import ImageError, MaskError
+from catvton_ov.pictures.reading import Size
 
-Size = tuple[int, int]
 Box = tuple[int, int, int, int]
-
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
-MAX_PIXELS = 64_000_000  # a photo above this is refused before it is decoded
-MIN_SIDE = 16
-# What Pillow raises over the content of a bad file.
-_DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, EOFError, struct.error)
-
-
-def open_picture(file: str | Path | BinaryIO, what: str = "picture") -> Image.Image:
-    """Decode a picture file, upright, in whatever mode it has; the first frame of an animation.
-
-    Raises:
-        ImageError: not a picture, cut off, too many pixels, or a side below MIN_SIDE.
-    """
-    with _reading(what):
-        try:
-            with Image.open(file, formats=FORMATS) as image:
-                check_pixels(image, what)
-                return upright(image)
-        except FileNotFoundError:
-            raise ImageError(f"There is no file for the {what} at {file}.") from None
-        except OSError as error:
-            if error.errno is None:  # of the picture, not of the file
-                raise
-            raise ImageError(f"The {what} cannot be read: {error.strerror}.") from None
-
-
-def check_file(file: str | Path | BinaryIO, what: str = "picture", most: int = MAX_PIXELS) -> None:
-    """Raise ImageError unless a file's header promises a picture with at most so many pixels; nothing is decoded."""
-    with _reading(what), Image.open(file, formats=FORMATS) as image:
-        check_pixels(image, what, most)
-
-
-@contextmanager
-def _reading(what: str) -> Iterator[None]:
-    """Make one ImageError of everything Pillow raises over a file's content, and keep its warnings quiet."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    except UnidentifiedImageError:
-        raise ImageError(f"The {what} is not a picture in a format known here ({', '.join(FORMATS)}).") from None
-    except Image.DecompressionBombError:
-        raise ImageError(f"The {what} has too many pixels; at most {MAX_PIXELS / 1e6:.0f} megapixels.") from None
-    except (*_DAMAGE, MemoryError) as error:
-        raise ImageError(
-            f"The {what} is damaged, cut off or of an unusual kind and cannot be read; save it again as PNG or JPEG."
-        ) from error
-
-
-def check_pixels(image: Image.Image, what: str = "picture", most: int = MAX_PIXELS) -> None:
-    """Raise ImageError unless the number of pixels lies within the bounds."""
-    width, height = image.size
-    if width * height > most:
-        raise ImageError(
-            f"The {what} has {width}x{height} pixels; at most {most / 1e6:.0f} megapixels are accepted. "
-            "Shrink it first."
-        )
-    if min(width, height) < MIN_SIDE:
-        raise ImageError(f"The {what} is {width}x{height} pixels; both sides need at least {MIN_SIDE}.")
-
-
-def upright(image: Image.Image) -> Image.Image:
-    """A copy turned the way its EXIF orientation says; EXIF that cannot be read says nothing."""
-    image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except _DAMAGE:
-        return image.copy()
-
-
-def as_rgb(image: Image.Image, what: str = "picture") -> Image.Image:
-    """Any PIL image as upright RGB without metadata; transparent pixels become white."""
-    check_pixels(image, what)
-    with _reading(what):
-        image = upright(image)
-        if image.mode.startswith(("I", "F")):
-            image = Image.fromarray(_eight_bits(np.asarray(image)))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-        elif image.mode == "P":
-            image = image.convert("RGB")
-        image = _in_srgb(image)
-        if image.mode == "RGBA":
-            white = Image.new("RGBA", image.size, "white")
-            image = Image.alpha_composite(white, image)
-        image = image.convert("RGB")
-    image.info = {}
-    return image
-
-
-def _in_srgb(image: Image.Image) -> Image.Image:
-    """The colours that its profile means, as those of sRGB, which is what everything here takes pixels for.
-
-    Phones save photos in Display P3. A profile that cannot be used says nothing.
-    """
-    profile = image.info.get("icc_profile")
-    if not profile or image.mode not in ("RGB", "RGBA", "L", "CMYK"):
-        return image
-    try:
-        given = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if "sRGB" in ImageCms.getProfileDescription(given):
-            return image
-        mode = "RGBA" if image.mode == "RGBA" else "RGB"
-        srgb = ImageCms.profileToProfile(image, given, ImageCms.createProfile("sRGB"), outputMode=mode)
-    except (ImageCms.PyCMSError, *_DAMAGE):
-        return image
-    return image if srgb is None else srgb
-
-
-def as_mask(image: Image.Image, size: Size) -> Image.Image:
-    """Any PIL image as a mask of `size`: white is repainted; transparent pixels count as black.
-
-    Raises:
-        MaskError: of another size than the photo, nothing white in it, or nothing but white.
-    """
-    with _reading("mask"):
-        image = upright(image)
-        if image.mode.startswith(("I", "F")):
-            image = Image.fromarray(_eight_bits(np.asarray(image)))
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, "black"), image)
-        mask = image.convert("L")
-    if mask.size != size:
-        raise MaskError(
-            f"The mask has {mask.size[0]}x{mask.size[1]} pixels, the photo of the person {size[0]}x{size[1]}; "
-            "they must have the same size."
-        )
-    values = np.asarray(mask)
-    if values.max() < 128:
-        faint = f" Its brightest value is {values.max()}, and 255 is repainted." if values.max() else ""
-        raise MaskError(f"The mask is empty: paint over the clothes that should change.{faint}")
-    if values.min() >= 128:
-        raise MaskError("The mask covers the whole photo: leave out at least the face and the background.")
-    return mask
-
-
-def _eight_bits(values: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
-    """Gray values of more than 8 bits to 8: integers as 16 bits, floats as 0..1 or 0..255."""
-    gray = np.nan_to_num(values.astype(np.float64), nan=0.0, posinf=255.0, neginf=0.0)
-    if np.issubdtype(values.dtype, np.integer):
-        gray = gray / 257
-    elif gray.max() <= 1.0:
-        gray = gray * 255
-    return np.clip(gray, 0, 255).round().astype(np.uint8)
 
 
 @dataclass(frozen=True)

@@ -23,8 +23,8 @@ import numpy as np
 from pydantic import TypeAdapter
 
 from catvton_ov.errors import DeviceError
-from catvton_ov.images import Size
 from catvton_ov.options import TryOnOptions
+from catvton_ov.pictures.reading import Size
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Array, Precision
 from catvton_ov.shortcuts import Pass, plan_passes

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from catvton_ov.bundle import Manifest
-from catvton_ov.images import Size
 from catvton_ov.machine import cores
 from catvton_ov.memory import Memory
 from catvton_ov.options import TryOnOptions
+from catvton_ov.pictures.reading import Size
 from catvton_ov.shortcuts import Pass, plan_passes
 
 SHALLOW = 0.15  # of a full pass, until this machine has shown its own; 0.1 to 0.2 was measured

@@ -25,9 +25,10 @@ from PIL import Image
 
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import ImageError, MaskError
-from catvton_ov.images import Frame, Size, as_mask, as_rgb, blur_mask, fit_garment, to_array, to_picture
+from catvton_ov.images import Frame, blur_mask, fit_garment, to_array, to_picture
 from catvton_ov.machine import cores
 from catvton_ov.options import Preview, TryOnOptions, TryOnResult, TryOnStep
+from catvton_ov.pictures.reading import Size, as_mask, as_rgb
 from catvton_ov.preview import RoughDecoder
 from catvton_ov.runtime import Network, Runtime, RuntimeOptions
 from catvton_ov.samplers import Sampler, Spacing, make_sampler

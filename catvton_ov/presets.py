@@ -10,9 +10,9 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from catvton_ov.errors import OptionsError
-from catvton_ov.images import Size
 from catvton_ov.machine import cores
 from catvton_ov.options import TryOnOptions
+from catvton_ov.pictures.reading import Size
 from catvton_ov.shortcuts import Shortcuts
 
 PresetName = Literal["reference", "balanced", "fast"]

@@ -17,7 +17,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import BundleDamagedError, DeviceError
-from catvton_ov.images import Size
+from catvton_ov.pictures.reading import Size
 from catvton_ov.runtime import Array, Network, Runtime
 
 CONCEPTS = 17  # what is not to be shown

@@ -14,9 +14,9 @@ from tqdm import tqdm
 from catvton_ov.errors import ImageError, MaskError, OptionsError
 from catvton_ov.export.command import parse_size
 from catvton_ov.files import check_writable, write_whole
-from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.marking import marked, to_png
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions, TryOnStep
+from catvton_ov.pictures.reading import as_rgb, open_picture, read_photo
 from catvton_ov.presets import PRESETS, default_preset, default_size, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.shortcuts import KEYS
@@ -113,7 +113,7 @@ def run_mask(args: argparse.Namespace) -> int:
             _check_png(path, option)
     if args.labels is not None and args.labels.absolute() == args.out.absolute():
         raise ImageError(f"--labels must name another file than --out; both are {args.out}.")
-    photo = as_rgb(open_picture(args.person, "photo of the person"), "photo of the person")
+    photo = read_photo(args.person, "photo of the person")
     number = args.person_number
     maps = _parser(args.model, RuntimeOptions(device=args.device))(photo, 0 if number is None else number - 1)
     mask = auto_mask(maps, args.category, adjustment)

@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+# Bundles, caches and pages of tests lie neither in /tmp nor in the working directory, where Gradio shows any file: a
+# page that was blank everywhere else passed all tests there.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", "/var/tmp")
+
+CHROMIUM = shutil.which("chromium")
 GOLDEN_TRYON = Path(__file__).parent / "golden" / "tryon"
 
 
@@ -35,3 +47,28 @@ def nothing_remembered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("XDG_CACHE_HOME", str(tmp_path_factory.mktemp("facts")))
         yield
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """Debian's chromium; who asks for it is not run where there is none."""
+    if CHROMIUM is None:
+        pytest.skip("NOT RUN: no chromium here (apt-get install chromium)")
+    from playwright.sync_api import sync_playwright
+
+    quiet = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as playwright:
+        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-sync", *quiet])
+        yield instance
+        instance.close()
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 20 MB."""
+    (tmp_path / "disk").mkdir()
+    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(tmp_path / "disk")], check=False)
+    if mount.returncode:
+        pytest.skip("a file system can be mounted by root only")
+    yield tmp_path / "disk"
+    subprocess.run(["umount", str(tmp_path / "disk")], check=True)

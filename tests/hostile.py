@@ -40,6 +40,26 @@ def tiff(width: int, height: int, strip: bytes, next_directory: int = 0, compres
     return struct.pack("<2sHI", b"II", 42, place) + strip + directory
 
 
+def leaking_tiff(width: int, height: int, rows: int = 8) -> bytes:
+    """A TIFF whose only strip, a JPEG, has fewer rows than it says: Pillow below 13 shows old memory in the others."""
+    strip = encode(Image.new("RGB", (width, rows)), "JPEG", subsampling=0, keep_rgb=True)
+    place = 8 + len(strip) + 6
+    tags = {256: width, 257: height, 258: 8 + len(strip), 259: 7, 262: 2, 273: 8, 277: 3, 278: height, 279: len(strip)}
+    entries = b"".join(
+        struct.pack("<HHII", tag, 3 if tag == 258 else 4, 3 if tag == 258 else 1, value) for tag, value in tags.items()
+    )
+    directory = struct.pack("<H", len(tags)) + entries + struct.pack("<I", 0)
+    return struct.pack("<2sHI", b"II", 42, place) + strip + struct.pack("<HHH", 8, 8, 8) + directory
+
+
+def exif_bomb(entries: int, length: int) -> bytes:
+    """A small PNG whose EXIF has so many entries that all mean the same bytes: each is copied when it is read."""
+    place = 8 + 2 + 12 * entries + 4
+    directory = b"".join(struct.pack(">HHII", tag + 1, 1, length, place) for tag in range(entries))
+    exif = b"MM\0*" + struct.pack(">IH", 8, entries) + directory + bytes(4 + length)
+    return png(64, 64, bytes(64 * 65), 8, 0, chunk(b"eXIf", exif))
+
+
 def bombs() -> Files:
     """Small files that promise, or hold, very many pixels or very much text."""
     zeros = bytes(10_000_000)
@@ -102,6 +122,7 @@ def liars(photo: Image.Image) -> Files:
         "PNG whose pixels are not packed": ("raw.png", good[:60] + b"\0" * 400 + good[460:]),
         "PNG with too few pixels": ("few.png", png(400, 400, bytes(401 * 100))),
         "TIFF whose directories go in a circle": ("loop.tif", looping[:-4] + looping[4:8]),
+        "two pages of TIFF": ("pages.tif", encode(photo, "TIFF", save_all=True, append_images=[photo])),
         "TIFF of an unknown compression": ("odd.tif", tiff(64, 64, bytes(4096), compression=60000)),
         "JPEG with a damaged EXIF block": ("exif.jpg", encode(photo, "JPEG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff")),
         "ICO": ("icon.ico", encode(photo.resize((64, 64)), "ICO")),
@@ -117,7 +138,6 @@ def unusual(photo: Image.Image) -> Files:
     frames = [photo.rotate(angle) for angle in (10, 20, 30)]
     return {
         "16-bit gray PNG": ("deep.png", encode(Image.fromarray(gray.astype(np.uint16) * 257), "PNG")),
-        "32-bit float TIFF with NaN": ("float.tif", encode(Image.fromarray(_with_nan(gray)), "TIFF")),
         "1-bit PNG": ("bits.png", encode(photo.convert("1"), "PNG")),
         "palette with transparency": ("palette.png", encode(photo.convert("P"), "PNG", transparency=3)),
         "CMYK JPEG": ("print.jpg", encode(photo.convert("CMYK"), "JPEG")),
@@ -126,7 +146,6 @@ def unusual(photo: Image.Image) -> Files:
         "animated GIF": ("film.gif", encode(photo, "GIF", save_all=True, append_images=frames)),
         "animated WebP": ("film.webp", encode(photo, "WEBP", save_all=True, append_images=frames)),
         "animated PNG": ("film.png", encode(photo, "PNG", save_all=True, append_images=frames)),
-        "two pages of TIFF": ("pages.tif", encode(photo, "TIFF", save_all=True, append_images=frames)),
         "AVIF": ("new.avif", encode(photo, "AVIF")),
         "all transparent": ("clear.png", encode(Image.new("RGBA", photo.size), "PNG")),
     }
@@ -159,13 +178,6 @@ def names(photo: Image.Image) -> Files:
         "markup": ("<img src=x onerror=alert(1)>.png", content),
         "dots": ("...", content),
     }
-
-
-def _with_nan(gray: np.ndarray) -> np.ndarray:
-    values = gray.astype(np.float32) / 255
-    values[:50, :50] = np.nan
-    values[50:60] = np.inf
-    return values
 
 
 def _text(key: str, value: str) -> PngImagePlugin.PngInfo:

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -23,20 +23,29 @@ def served_page(folder: Path, *arguments: str, **environment: str) -> Iterator[s
 
 
 @contextmanager
-def served_process(folder: Path, *arguments: str, **environment: str) -> Iterator[tuple[str, int]]:
-    """The same, with the process's id."""
+def served_process(
+    folder: Path, *arguments: str, prefix: Sequence[str] = (), **environment: str
+) -> Iterator[tuple[str, int]]:
+    """The same, with the process's id.
+
+    The page runs in a working directory of its own, which holds neither the checkout nor any bundle.
+
+    Args:
+        prefix: a command that runs the page, as another user for instance.
+    """
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    log = folder / "page.log"
+    log, elsewhere = folder / "page.log", folder / "elsewhere"
+    elsewhere.mkdir(exist_ok=True)
     env = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
     env["XDG_CACHE_HOME"] = str(folder / "facts")  # what a page remembers of this machine
     env |= {"CATVTON_OV_JOBS_PER_MINUTE": "100000", **environment}  # tests are in a hurry
     with log.open("w") as stream:
         process = subprocess.Popen(
-            [sys.executable, "app.py", "--port", str(port), *arguments],
-            cwd=ROOT,
+            [*prefix, sys.executable, str(ROOT / "app.py"), "--port", str(port), *arguments],
+            cwd=elsewhere,
             env=env,
             stdout=stream,
             stderr=subprocess.STDOUT,

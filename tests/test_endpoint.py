@@ -12,7 +12,7 @@ from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 from PIL import Image
 
-from catvton_ov.images import open_picture
+from catvton_ov.pictures.reading import open_picture
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import PRESETS, default_preset, preset
 from tests.serving import ROOT, served_page
@@ -161,7 +161,7 @@ def test_a_bad_value_is_refused_in_words(client: Client, changes: dict[str, obje
 @pytest.mark.parametrize("mode", ["CMYK", "I;16", "P", "LA"])
 def test_photos_of_unusual_modes_are_tried_on(client: Client, tmp_path: Path, mode: str) -> None:
     with Image.open(example("person")) as person:
-        suffix = "tif" if mode == "CMYK" else "png"
+        suffix = "jpg" if mode == "CMYK" else "png"
         path = tmp_path / f"person.{suffix}"
         if mode == "I;16":
             Image.fromarray(np.asarray(person.convert("L")).astype(np.uint16) * 257).save(path)

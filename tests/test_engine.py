@@ -17,6 +17,7 @@ from catvton_ov.page.editor import editor_value, photo_and_mask
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.examples import Examples
 from catvton_ov.page.handlers import CATEGORIES, Handlers
+from catvton_ov.pictures.reader import OwnProcess
 
 
 def test_choosing_another_model_or_device_frees_the_one_in_memory(golden_bundle: Path) -> None:
@@ -43,7 +44,9 @@ def test_a_model_that_cannot_be_opened_leaves_a_page_that_says_why(golden_bundle
     broken = tmp_path / "broken"
     shutil.copytree(golden_bundle, broken)
     (broken / "unet" / "openvino_model.bin").unlink()
-    *_, (notice, persons, garments, *_) = Handlers(Engine([str(broken)])).show_model(str(broken))
+    *_, (notice, persons, garments, *_) = Handlers(Engine([str(broken)]), OwnProcess(), tmp_path).show_model(
+        str(broken)
+    )
     assert "unet/openvino_model.bin is missing" in notice
     assert persons["visible"] is False
     assert garments["visible"] is False
@@ -100,8 +103,8 @@ def test_a_layer_that_does_not_lie_on_the_photo_is_refused() -> None:
         photo_and_mask({"background": Image.new("RGB", (40, 60)), "layers": [layer], "composite": None})
 
 
-def test_every_example_person_brings_a_mask_for_every_category_and_every_garment_its_category() -> None:
-    examples = Examples(Engine(["paper_doll"]).bundle("paper_doll"), CATEGORIES)
+def test_every_example_person_brings_a_mask_for_every_category_and_every_garment_its_category(tmp_path: Path) -> None:
+    examples = Examples(Engine(["paper_doll"]).bundle("paper_doll"), CATEGORIES, OwnProcess(), tmp_path)
     assert len(examples.persons) >= 6
     assert {examples.category(path) for path in examples.garments} == set(CATEGORIES)
     for path in examples.persons:
@@ -113,12 +116,12 @@ def test_every_example_person_brings_a_mask_for_every_category_and_every_garment
                 assert 0.02 < np.asarray(layer.getchannel("A")).astype(bool).mean() < 0.6
 
 
-def test_another_category_repaints_an_example_person_but_never_a_photo_of_ones_own() -> None:
-    handlers = Handlers(Engine(["paper_doll"]))
+def test_another_category_repaints_an_example_person_but_never_a_photo_of_ones_own(tmp_path: Path) -> None:
+    handlers = Handlers(Engine(["paper_doll"]), OwnProcess(), tmp_path)
     name = handlers.examples("paper_doll").persons[0].stem
     with Image.open(handlers.examples("paper_doll").persons[0]) as picture:
-        example = {"background": picture.convert("RGBA"), "layers": [], "composite": None}
-    own = {"background": Image.new("RGBA", (384, 512), "gray"), "layers": [], "composite": None}
+        example = {"background": picture.convert("RGB"), "layers": [], "composite": None}
+    own = {"background": Image.new("RGB", (384, 512), "gray"), "layers": [], "composite": None}
     percents = (0, 0, 0, 0, 0)
     repainted, _ = handlers.change_category("paper_doll", "lower", name, example, None, True, *percents)
     assert repainted["layers"]

@@ -7,6 +7,7 @@ import json
 import math
 import re
 import socket
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -97,7 +98,6 @@ def test_what_is_no_picture_or_a_damaged_one_is_refused(honest: Any) -> None:
         "PNG with HTML in its text",
         "JPEG with a damaged EXIF block",
         "PNG with too few pixels",
-        "TIFF whose directories go in a circle",
     }
 
 
@@ -121,7 +121,7 @@ def test_sizes_that_no_photo_has_are_refused_in_words(honest: Any) -> None:
 def test_a_file_name_is_only_a_name(honest: Any, served: tuple[str, Path]) -> None:
     answers = outcomes(*honest, hostile.names(PHOTO), "garment")
     assert [name for name, answer in answers.items() if not answer.worked] == []
-    assert {path.name for path in served[1].iterdir()} <= {"page.log", "cache", "facts"}
+    assert {path.name for path in served[1].iterdir()} <= {"page.log", "cache", "facts", "elsewhere"}
     assert not Path("/etc/cron.d/evil.png").exists()
 
 
@@ -245,6 +245,44 @@ def test_uploads_that_are_too_large_or_break_off_leave_no_file(honest: Any, serv
     while (left := {path for path in cache.rglob("*") if path.is_file()} - before) and time.monotonic() < deadline:
         time.sleep(0.2)
     assert left == set()
+
+
+def test_a_body_without_its_last_boundary_leaves_no_file(honest: Any, served: tuple[str, Path]) -> None:
+    """Four filled a disk of 100 MB for ever, those of the editor outside of the page's folder."""
+    visitor, _ = honest
+    places = (served[1] / "cache", Path(tempfile.gettempdir()))
+    before = {path for place in places for path in place.rglob("*") if path.is_file()}
+    fields = "".join(
+        f'--b\r\nContent-Disposition: form-data; name="{name}"\r\n\r\n{value}\r\n'
+        for name, value in (("component_id", "1"), ("session_hash", "x"), ("fn_name", "accept_blobs"))
+    )
+    file = '--b\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    kind = {"Content-Type": "multipart/form-data; boundary=b"}
+    for path in ("upload", "component_server"):
+        for ending in (b"", b"\r\n--b", b"\r\n--b\r\n", b"\r\n--c--\r\n", b"\r\n--b--\r\n" + bytes(5000)):
+            body = (fields + file).encode() + bytes(2_000_000) + ending
+            answer = visitor.http.post(f"gradio_api/{path}", content=body, headers=kind)
+            assert answer.status_code == 400, (path, ending[:20], answer.text)
+    assert {path for place in places for path in place.rglob("*") if path.is_file()} - before == set()
+
+
+def test_no_door_takes_a_tiff(honest: Any) -> None:
+    """One of 1.1 kB brought 1,536 of 1,536 rows of the photo that was decoded before, from 3 of 3 servers."""
+    visitor, files = honest
+    content = hostile.leaking_tiff(192, 256)
+    for role in files:
+        answer = visitor.call("try_on", *(files | {role: visitor.upload(content)}).values(), *RIGHT)
+        assert "format known here" in str(answer.message), role
+    assert "format known here" in str(visitor.call("mask", visitor.upload(content), "upper", 0, 0, 0, 0, 0, 1).message)
+    for editor in (
+        {"background": visitor.upload(content), "layers": [files["mask"]]},
+        {"background": files["person"], "layers": [visitor.upload(content)]},
+    ):
+        answer = visitor.press("try-on", person=editor, garment=files["garment"])
+        assert "format known here" in str(answer.message)
+    assert visitor.blob("draft", "background", content).status_code == 200
+    assert visitor.blob("draft", "layer", PERSON.read_bytes(), 0).status_code == 200
+    assert "format known here" in str(visitor.press("try-on", person={"id": "draft"}, garment=files["garment"]).message)
 
 
 def test_an_editor_that_brings_nonsense_is_refused(honest: Any) -> None:

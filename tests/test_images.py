@@ -14,19 +14,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from catvton_ov.errors import ImageError, MaskError
-from catvton_ov.images import (
-    FORMATS,
-    Frame,
-    as_mask,
-    as_rgb,
-    blur_mask,
-    fit_garment,
-    open_picture,
-    repaint,
-    to_array,
-    to_picture,
-)
+from catvton_ov.images import Frame, blur_mask, fit_garment, repaint, to_array, to_picture
 from catvton_ov.options import FRAMINGS
+from catvton_ov.pictures.reading import FORMATS, as_mask, as_rgb, open_picture
 
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
 MODEL = (64, 128)  # of the goldens
@@ -284,7 +274,7 @@ def refusal(file: object, what: str = "photo of the person") -> str:
     return message
 
 
-@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "TIFF", "AVIF", "BMP"])
+@pytest.mark.parametrize("format", ["PNG", "JPEG", "WEBP", "GIF", "AVIF", "BMP"])
 def test_a_picture_cut_off_anywhere_is_refused_in_one_sentence(format: str) -> None:
     data = encoded(colours((48, 40)), format)
     for length in (0, 1, 9, 30, 64, len(data) // 4, len(data) // 2, len(data) * 9 // 10):

@@ -55,7 +55,7 @@ def visit(url: str, number: int, end: float, tally: Tally) -> None:
     """One visitor: mostly honest, with bad manners mixed in."""
     chance = random.Random(number)
     visitor = Visitor(url, f"203.0.113.{number}")
-    nonsense = hostile.bombs()["TIFF that promises 90,000 squared"]
+    nonsense = hostile.bombs()["PNG that promises 60,000 squared"]
     while time.monotonic() < end:
         files = [visitor.upload((EXAMPLES / name).read_bytes(), name) for name in PICTURES]
         act = chance.choice(["try on", "try on", "try on", "mask", "drop", "reload", "nonsense", "page"])

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catvton_ov.images import open_picture
 from catvton_ov.marking import MARK
+from catvton_ov.pictures.reading import open_picture
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import default_preset, preset
 from tests import hostile
@@ -139,8 +139,10 @@ def test_agents_are_refused_what_other_visitors_are(url: str, tmp_path: Path) ->
             elsewhere.accept()
     for place in ("/etc/passwd", str(tmp_path / "mine.png"), garment + "/../../../../../../etc/passwd", "", "photo"):
         assert "could not be read" in agent.refused("mask", person=place)
-    _, bomb = hostile.bombs()["TIFF that promises 90,000 squared"]
+    _, bomb = hostile.bombs()["PNG that promises 60,000 squared"]
     assert "megapixels" in agent.refused("mask", person=data_url(bomb))
+    tiff = data_url(hostile.leaking_tiff(64, 96))
+    assert "format known here" in agent.refused("mask", person=tiff)
     for content in ("%", "é"):
         assert "base64" in agent.refused("mask", person=f"data:image/png;base64,{content}")
     assert httpx.get(f"{url}mcp", headers=agent.headers).status_code == 405

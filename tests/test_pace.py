@@ -17,6 +17,7 @@ from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.speed import Speed
 from catvton_ov.page.tryon import TryOn
+from catvton_ov.pictures.reader import OwnProcess
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import PRESETS, preset
 from catvton_ov.shortcuts import Shortcuts
@@ -114,7 +115,7 @@ def test_the_first_steps_are_remembered_though_the_picture_is_never_finished(tmp
 
 
 def test_a_picture_that_would_be_stopped_for_its_time_is_not_begun() -> None:
-    trying = TryOn(Engine(["paper_doll"]), Bounds(job_seconds=100), corner_mark=False, cache="")
+    trying = TryOn(Engine(["paper_doll"]), OwnProcess(), Bounds(job_seconds=100), corner_mark=False, cache="")
     for guess in (None, 100, 120):  # a guess may be wrong by a quarter
         trying._check_time(guess)
     with pytest.raises(OptionsError, match="would take about 4 min here, and the page stops after about 2 min"):

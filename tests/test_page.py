@@ -17,7 +17,7 @@ import numpy.typing as npt
 import pytest
 from gradio_client import Client, handle_file
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
 from catvton_ov.cli import main
 from catvton_ov.marking import MARK
@@ -32,11 +32,8 @@ from tests.hub_standin import Stall, files_of, serve
 from tests.serving import ROOT, served_page
 from tests.visitor import Visitor
 
-CHROMIUM = shutil.which("chromium")
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
 SLOW = 120_000  # milliseconds; these machines are noisy
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="NOT RUN: no chromium here (apt-get install chromium)")
 
 
 @pytest.fixture(scope="module")
@@ -49,15 +46,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def url(folder: Path) -> Iterator[str]:
     with served_page(folder) as address:
         yield address
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    quiet = ["--disable-gpu", "--no-first-run", "--disable-background-networking", "--disable-component-update"]
-    with sync_playwright() as playwright:
-        instance = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--disable-sync", *quiet])
-        yield instance
-        instance.close()
 
 
 @pytest.fixture

@@ -326,17 +326,6 @@ def test_a_disk_that_takes_no_more_is_said_and_half_a_file_is_removed(client: Cl
     assert is_whole(answer)
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 20 MB."""
-    (tmp_path / "disk").mkdir()
-    mount = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20m", "tmpfs", str(tmp_path / "disk")], check=False)
-    if mount.returncode:
-        pytest.skip("a file system can be mounted by root only")
-    yield tmp_path / "disk"
-    subprocess.run(["umount", str(tmp_path / "disk")], check=True)
-
-
 def test_a_disk_that_is_too_small_is_said_before_and_while_it_fills(hub: StandIn, small_disk: Path) -> None:
     client = Client(hub, small_disk)
     filling = small_disk / "filling"

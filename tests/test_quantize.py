@@ -27,7 +27,7 @@ from catvton_ov.export.quantize import quantization_record, quantize_unet
 from catvton_ov.export.random_checkpoints import SCALES
 from catvton_ov.export.report import make_report
 from catvton_ov.export.report_table import render
-from catvton_ov.images import as_rgb, open_picture, to_array, to_picture
+from catvton_ov.images import to_array, to_picture
 from catvton_ov.machine import this_machine
 from catvton_ov.masking import CATEGORIES
 from catvton_ov.masking.densepose import PARTS as DENSEPOSE
@@ -36,6 +36,8 @@ from catvton_ov.metrics import ssim
 from catvton_ov.options import TryOnOptions
 from catvton_ov.page.endpoints import Endpoints
 from catvton_ov.page.engine import Engine
+from catvton_ov.pictures.reader import OwnProcess
+from catvton_ov.pictures.reading import as_rgb, open_picture
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.safety import SafetyChecker, notice_picture, open_checker
@@ -412,6 +414,6 @@ def test_a_flagged_result_is_never_shown(
     for name, picture in {"person": Image.new("RGB", (96, 96), "gray"), "mask": mask}.items():
         picture.save(tmp_path / f"{name}.png")
     person, painted = (str(tmp_path / f"{name}.png") for name in ("person", "mask"))
-    endpoints = Endpoints(Engine([str(guarded_bundle)]))
+    endpoints = Endpoints(Engine([str(guarded_bundle)]), OwnProcess())
     picture, _, _ = endpoints.try_on_files(person, person, painted, steps=1, seed=0)
     assert np.array_equal(np.asarray(picture), np.asarray(notice_picture((96, 96)))) is flagged

@@ -8,7 +8,6 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -24,7 +23,6 @@ from catvton_ov.errors import OptionsError
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.options import MaskAdjustment
 from catvton_ov.page.bounds import Bounds, Rate, client_of
-from catvton_ov.page.cache import NAME, picture_cache, sweep
 from catvton_ov.page.masks import Wish, parse, put_mask
 from catvton_ov.page.serving import serving
 from tests.hub_standin import Stall, files_of, serve
@@ -113,30 +111,6 @@ def _wait_for(url: str) -> None:
         except httpx.HTTPError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
-
-
-def test_pictures_lie_in_a_private_folder_that_is_swept_by_age_and_goes_at_the_end(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("GRADIO_TEMP_DIR", str(tmp_path))
-    with picture_cache(3600) as folder:
-        assert os.environ["GRADIO_TEMP_DIR"] == str(folder)
-        assert folder.stat().st_mode & 0o077 == 0
-        old = folder / "hash" / "photo.png"
-        old.parent.mkdir()
-        old.write_bytes(b"photo")
-        os.utime(old, (0, 0))  # a copy of an old file is a new one
-        sweep(tmp_path, keep_seconds=3600)
-        assert old.exists()
-        time.sleep(0.05)
-        new = folder / "new.png"
-        new.write_bytes(b"photo")
-        sweep(tmp_path, keep_seconds=time.time() - (old.lstat().st_ctime + new.lstat().st_ctime) / 2)
-        assert new.exists()
-        assert not old.exists()
-    assert os.environ["GRADIO_TEMP_DIR"] == str(tmp_path)
-    assert list((tmp_path / NAME).iterdir()) == []
-    assert "sweeper" not in {thread.name for thread in threading.enumerate()}
 
 
 def test_the_pace_counts_each_visitor_by_the_minute_and_forgets_the_oldest() -> None:

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from catvton_ov.images import open_picture
 from catvton_ov.options import TryOnStep
 from catvton_ov.pace import Clock, Pace
 from catvton_ov.page import words
@@ -18,6 +17,8 @@ from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import editor_value, photo_and_mask
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.tryon import TryOn
+from catvton_ov.pictures.reader import OwnProcess
+from catvton_ov.pictures.reading import open_picture
 from catvton_ov.presets import preset
 from tests.serving import ROOT
 
@@ -38,7 +39,7 @@ def test_variants_share_the_encoding_and_are_the_pictures_of_single_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine = Engine(["paper_doll"])
-    pipeline, trying = engine.pipeline("paper_doll", "CPU"), TryOn(engine, Bounds(), False, str(tmp_path))
+    pipeline, trying = engine.pipeline("paper_doll", "CPU"), TryOn(engine, OwnProcess(), Bounds(), False, str(tmp_path))
     editor = editor_value(open_picture(EXAMPLES / "person/Ada.png"), Image.open(EXAMPLES / "mask/Ada-upper.png"))
     garment = EXAMPLES / "garment/upper-stripes.png"
     last = 2**32 - 1  # the seed after it is 0

@@ -16,12 +16,12 @@ from PIL import Image
 from catvton_ov.batch.plan import Setting
 from catvton_ov.bundle import MANIFEST, Bundle, sha256
 from catvton_ov.errors import BatchError, ImageError, MaskError, TryOnError
-from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.marking import marked, to_png
 from catvton_ov.masking.automask import auto_mask
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import open_parser
 from catvton_ov.options import MaskAdjustment, TryOnOptions, TryOnResult
+from catvton_ov.pictures.reading import as_rgb, open_picture
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.sources import open_bundle

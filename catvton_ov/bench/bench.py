@@ -10,8 +10,8 @@ from typing import Any
 from catvton_ov.bench.notebook import NOTEBOOK
 from catvton_ov.bench.recipes import RECIPES, YARDSTICKS
 from catvton_ov.errors import DeviceError, OptionsError
-from catvton_ov.images import Size
 from catvton_ov.measure import Engine, Measurement, Work, measure
+from catvton_ov.pictures.reading import Size
 from catvton_ov.presets import PRESETS
 from catvton_ov.runtime import Precision
 

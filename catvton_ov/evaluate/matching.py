@@ -10,7 +10,7 @@ from pathlib import Path
 from PIL import Image
 
 from catvton_ov.errors import BatchError, ImageError
-from catvton_ov.images import Size, as_rgb, open_picture
+from catvton_ov.pictures.reading import Size, read_photo
 
 _PICTURES = (".jpg", ".jpeg", ".png", ".webp")
 
@@ -73,7 +73,7 @@ def open_match(pair: Match) -> tuple[Image.Image, Image.Image]:
 
 def open_rgb(path: Path) -> Image.Image:
     """A picture file in RGB; raises ImageError naming it."""
-    return as_rgb(open_picture(path, f"picture {path.name}"), f"picture {path.name}")
+    return read_photo(path, f"picture {path.name}")
 
 
 def at_height(picture: Image.Image, height: int) -> Image.Image:

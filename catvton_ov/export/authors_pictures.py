@@ -20,10 +20,10 @@ from catvton_ov.errors import ExportError, ImageError, MaskError
 from catvton_ov.export.calibration import KINDS, PICTURES, calibration_pictures, pictures_in
 from catvton_ov.export.options import CalibrationOptions
 from catvton_ov.hub import HubId, download, existing_folder, explained, list_files, resolve
-from catvton_ov.images import as_mask, as_rgb, open_picture
 from catvton_ov.masking import CATEGORIES as MASKED
 from catvton_ov.masking.automask import auto_mask
 from catvton_ov.masking.parsers import Parser, open_parser
+from catvton_ov.pictures.reading import as_mask, read_photo
 from catvton_ov.runtime import Runtime, RuntimeOptions
 
 EXAMPLES = "resource/demo/example"
@@ -197,6 +197,6 @@ def _parser(bundle: Path) -> Parser | None:
 
 def _photo(file: Path) -> Image.Image | None:
     try:
-        return as_rgb(open_picture(file))
+        return read_photo(file)
     except ImageError:
         return None

@@ -37,7 +37,7 @@ from catvton_ov.export.safety import FILES as SAFETY_FILES
 from catvton_ov.export.safety import convert_safety_checker, load_safety_checker
 from catvton_ov.export.unet import load_unet
 from catvton_ov.export.vae import LatentDecoder, PictureEncoder, downsampling, load_vae
-from catvton_ov.images import as_mask, as_rgb, open_picture
+from catvton_ov.pictures.reading import as_mask, as_rgb, open_picture
 from catvton_ov.safety import PART as SAFETY
 from catvton_ov.safety import SETTINGS as SAFETY_SETTINGS
 from catvton_ov.safety import Preprocessing

@@ -15,8 +15,9 @@ from PIL import Image
 
 from catvton_ov.errors import ExportError, TryOnError
 from catvton_ov.export.options import CalibrationOptions
-from catvton_ov.images import Frame, Size, as_mask, as_rgb, blur_mask, fit_garment, open_picture
+from catvton_ov.images import Frame, blur_mask, fit_garment
 from catvton_ov.masking import CATEGORIES
+from catvton_ov.pictures.reading import Size, as_mask, open_picture, read_photo
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.samplers import make_sampler
 from catvton_ov.sources import bundled_folder
@@ -176,10 +177,10 @@ def model_pictures(pipeline: TryOnPipeline, pair: Pair, size: Size) -> tuple[Ima
         ExportError: a picture cannot be used, naming it.
     """
     try:
-        person = as_rgb(open_picture(pair.person, "person"), "person")
+        person = read_photo(pair.person, "person")
         mask = as_mask(open_picture(pair.mask, "mask"), person.size)
         frame = Frame.of("whole", mask, size)
-        garment = fit_garment(as_rgb(open_picture(pair.garment, "garment"), "garment"), size)
+        garment = fit_garment(read_photo(pair.garment, "garment"), size)
         soft = blur_mask(frame.cut_mask(mask), pipeline.bundle.manifest.mask_blur)
         return frame.cut(person), garment, soft
     except TryOnError as error:

@@ -30,8 +30,9 @@ from catvton_ov.export.extras import compress_extras
 from catvton_ov.export.options import QuantizationOptions
 from catvton_ov.export.quantize import quantization_record, quantize_unet, write_model
 from catvton_ov.export.vae_int8 import Form, quantize_vae
-from catvton_ov.images import as_rgb, open_picture, to_array
+from catvton_ov.images import to_array
 from catvton_ov.machine import this_machine
+from catvton_ov.pictures.reading import read_photo
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 
@@ -122,7 +123,7 @@ def _calibration_record(
 
 
 def _photo(pair: Pair) -> Image.Image:
-    return as_rgb(open_picture(pair.person, "person"), "person")
+    return read_photo(pair.person, "person")
 
 
 def _copy(bundle: Bundle, folder: Path) -> None:

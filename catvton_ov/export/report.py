@@ -16,9 +16,9 @@ from catvton_ov.export.options import CalibrationOptions, ReportKind
 from catvton_ov.export.report_pictures import compare, compare_presets, record_runs
 from catvton_ov.export.report_table import render
 from catvton_ov.files import write_whole
-from catvton_ov.images import Size
 from catvton_ov.machine import this_machine
 from catvton_ov.measure import Work, measure
+from catvton_ov.pictures.reading import Size
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.presets import PRESETS, PresetName
 

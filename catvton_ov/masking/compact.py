@@ -11,8 +11,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from catvton_ov.errors import ImageError, OptionsError
-from catvton_ov.images import Frame, Size, as_rgb, to_array
+from catvton_ov.images import Frame, to_array
 from catvton_ov.masking.labels import LabelMaps
+from catvton_ov.pictures.reading import Size, as_rgb
 from catvton_ov.runtime import Array, Network
 
 SIZE: Size = (192, 256)  # (width, height) the network sees

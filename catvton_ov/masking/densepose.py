@@ -22,10 +22,10 @@ import numpy.typing as npt
 from PIL import Image
 
 from catvton_ov.errors import ImageError, OptionsError
-from catvton_ov.images import Size, as_rgb
 from catvton_ov.masking.detection import Array, clip, detect, propose
 from catvton_ov.masking.labels import Labels
 from catvton_ov.masking.roi import pool, resize
+from catvton_ov.pictures.reading import Size, as_rgb
 from catvton_ov.runtime import Network, Runtime
 
 PARTS = ("densepose_backbone", "densepose_box_head", "densepose_head")  # of a bundle

@@ -7,12 +7,12 @@ from typing import Protocol
 from PIL import Image
 
 from catvton_ov.bundle import Bundle
-from catvton_ov.images import as_rgb
 from catvton_ov.masking.compact import CompactParser
 from catvton_ov.masking.densepose import PARTS as DENSEPOSE_PARTS
 from catvton_ov.masking.densepose import DensePoseParser
 from catvton_ov.masking.labels import LabelMaps, Labels
 from catvton_ov.masking.schp import ATR_KIND, LIP_KIND, SchpParser
+from catvton_ov.pictures.reading import as_rgb
 from catvton_ov.runtime import Network, Runtime
 
 PUBLISHED = ("schp_lip", "schp_atr", *DENSEPOSE_PARTS)  # parts of a bundle

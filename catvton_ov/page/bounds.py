@@ -12,6 +12,7 @@ from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass, fields
 from typing import Any
 
+from python_multipart.multipart import parse_options_header
 from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
 
@@ -23,6 +24,7 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 log = logging.getLogger(__name__)
+MAX_EPILOGUE = 1000  # bytes behind the last boundary of a body that carries files; clients send a line break at most
 
 # Gradio's addresses that this page has no use for: they fetch what others name, or write what visitors send to disk.
 _CLOSED = re.compile(
@@ -118,8 +120,9 @@ class Doorkeeper:
         visitor = client_of(scope)
         if not self._requests.allows(visitor):
             raise RefusedError(429, "That was very much in one minute; wait a moment, then try again.")
-        if headers.get(b"content-type", b"").startswith(b"multipart/"):
-            return _counted(receive, self.bounds.request_bytes)
+        kind = headers.get(b"content-type", b"")
+        if kind.startswith(b"multipart/"):
+            return _counted(receive, self.bounds.request_bytes, _boundary(kind))
         body = await _read(receive, self.bounds.json_bytes)
         values = _parsed(body)
         _check(values, self.bounds.json_depth)
@@ -205,19 +208,35 @@ def _replayed(body: bytes, receive: Receive) -> Receive:
     return read
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    """A body that carries files. The exception is the one on which Gradio deletes what it has written of them."""
-    seen, over = 0, False
+def _boundary(content_type: bytes) -> bytes:
+    """What separates the parts of a body that carries files; raises RefusedError where that is not told."""
+    boundary = parse_options_header(content_type)[1].get(b"boundary", b"")
+    if not boundary:
+        raise RefusedError(400, "This request could not be understood.")
+    return boundary
+
+
+def _counted(receive: Receive, most: int, boundary: bytes) -> Receive:
+    """A body that carries files. The exception is the one on which Gradio deletes what it has written of them.
+
+    A body that ends without its last boundary is no whole one, and what was written of it would stay.
+    """
+    seen, over, ending = 0, False, b""
+    last = b"--" + boundary + b"--"
 
     async def read() -> Message:
-        nonlocal seen, over
+        nonlocal seen, over, ending
         message = await receive()
-        seen += len(message.get("body", b""))
+        body = message.get("body", b"")
+        seen += len(body)
         if seen > most:
             raise MultiPartException("File size exceeded maximum allowed size.")
         if message["type"] == "http.disconnect" and not over:
             raise MultiPartException("The upload was cut off.")
         over = not message.get("more_body", False)
+        ending = (ending + body)[-MAX_EPILOGUE - len(last) :]
+        if over and last not in ending:
+            raise MultiPartException("The upload was cut off.")
         return message
 
     return read

@@ -1,4 +1,4 @@
-"""Between the page's image editor and the pipeline: {"background", "layers", "composite"}.
+"""Between the page's image editor and the pipeline: {"background": RGB, "layers": [RGBA, ...], "composite": None}.
 
 What is painted on any layer, in whatever colour, is the mask; so it is the layers' alpha that counts.
 """
@@ -34,14 +34,14 @@ def photo_and_paint(value: EditorValue | None) -> tuple[Image.Image, npt.NDArray
     for layer in (value or {}).get("layers") or []:
         if layer.size != background.size:
             raise MaskError("The painted layer does not fit the photo; clear it and paint again.")
-        pixels = np.asarray(layer.convert("RGBA"))
+        pixels = np.asarray(layer)
         painted |= (pixels[..., 3] >= _PAINTED) & ~(pixels == (*OUTLINE, 255)).all(axis=-1)
     return background, painted
 
 
 def _is_blank(background: Image.Image) -> bool:
     """Whether this is what the editor gives for a canvas that was cleared: nothing but white."""
-    return [colour for _, colour in background.convert("RGB").getcolors(1) or ()] == [(255, 255, 255)]
+    return [colour for _, colour in background.getcolors(1) or ()] == [(255, 255, 255)]
 
 
 def photo_and_mask(value: EditorValue | None) -> tuple[Image.Image, Image.Image]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from PIL import Image
 
 from catvton_ov.errors import MaskError, OptionsError
-from catvton_ov.images import as_mask, as_rgb, open_picture
 from catvton_ov.marking import marked
 from catvton_ov.masking import CATEGORIES
 from catvton_ov.masking.automask import auto_mask
@@ -16,14 +17,19 @@ from catvton_ov.page.engine import Engine
 from catvton_ov.page.masks import NO_PARSER, cut_out
 from catvton_ov.page.sizes import fitting
 from catvton_ov.page.values import given, number, options_of, shown_to_visitor, whole, within
+from catvton_ov.pictures.reader import PictureReader
+from catvton_ov.pictures.reading import as_mask
 from catvton_ov.presets import default_preset
 
 
 class Endpoints:
     """The first of the page's models, on its device."""
 
-    def __init__(self, engine: Engine, bounds: Bounds | None = None, corner_mark: bool = False) -> None:
+    def __init__(
+        self, engine: Engine, reader: PictureReader, bounds: Bounds | None = None, corner_mark: bool = False
+    ) -> None:
         self.engine = engine
+        self.reader = reader
         self.bounds = bounds or Bounds()
         self.corner_mark = corner_mark
 
@@ -62,11 +68,10 @@ class Endpoints:
             _check_category(category)
             wanted = preset or default_preset(self.engine.device)
             options = options_of(wanted, steps, guidance_scale, sampler, seed, size)
-            photo = open_picture(given(person, "person"), "photo of the person")
-            flat = open_picture(given(garment, "garment"), "photo of the garment")
-            painted = None if mask is None else open_picture(mask, "mask")
+            photo = self.reader.read(given(person, "person"), "photo", "photo of the person")
+            flat = self.reader.read(given(garment, "garment"), "photo", "photo of the garment")
+            painted = None if mask is None else self.reader.read(Path(mask), "mask", "mask")
             if painted is None:
-                photo = as_rgb(photo, "photo of the person")
                 painted = self._auto_mask(photo, category, person_number)
             if worn:
                 flat = cut_out(flat, self._parser(), category)
@@ -102,7 +107,7 @@ class Endpoints:
             _check_category(category)
             reach = {"grow": grow, "up": up, "down": down, "left": left, "right": right}
             adjustment = MaskAdjustment(**{name: number(value, name) for name, value in reach.items()})
-            photo = as_rgb(open_picture(given(person, "person"), "photo of the person"), "photo of the person")
+            photo = self.reader.read(given(person, "person"), "photo", "photo of the person")
             return self._auto_mask(photo, category, person_number, adjustment)
 
     def _auto_mask(

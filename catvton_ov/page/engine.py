@@ -11,9 +11,9 @@ from PIL import Image
 
 from catvton_ov.bundle import Bundle
 from catvton_ov.errors import OptionsError, TryOnError
-from catvton_ov.images import Size
 from catvton_ov.masking.parsers import Parser, open_parser
 from catvton_ov.page.opening import Opening
+from catvton_ov.pictures.reading import Size
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions, available_devices
 from catvton_ov.safety import SafetyChecker, notice_picture, open_checker

@@ -2,33 +2,47 @@
 
 from __future__ import annotations
 
-from io import BytesIO
 from pathlib import Path
 from typing import Any
 
+import anyio
 import gradio as gr
-from gradio.components.image_editor import AcceptBlobs, EditorDataBlobs
+from gradio.components.image_editor import AcceptBlobs, EditorData, EditorDataBlobs
+from gradio.data_classes import FileData
+from gradio.processing_utils import async_move_files_to_cache
 
 from catvton_ov.errors import ImageError, TryOnError
-from catvton_ov.images import check_file
 from catvton_ov.page import words
 from catvton_ov.page.bounds import Bounds
+from catvton_ov.page.editor import EditorValue
+from catvton_ov.pictures.reader import Kind, PictureReader
+
+PICTURES = (gr.Image, gr.ImageSlider, gr.ImageEditor)  # what Gradio would decode in this very process
+PERSON = "photo of the person"
 
 
 class GuardedBlocks(gr.Blocks):
-    """A page whose events refuse in words what their components cannot make sense of, before it is decoded."""
+    """A page whose events refuse in words what their components cannot make sense of, and decode nothing themselves.
 
-    def __init__(self, bounds: Bounds, **settings: Any) -> None:
+    A handler gets the path of a picture, the two of a slider, and of an editor what the reader has made of it.
+    """
+
+    def __init__(self, bounds: Bounds, reader: PictureReader, **settings: Any) -> None:
         super().__init__(**settings)
         self.bounds = bounds
+        self.reader = reader
 
-    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *rest: Any, **more: Any) -> list[Any]:
-        """Gradio's, for which any failure is one sentence that tells nothing about the server."""
+    async def preprocess_data(
+        self, block_fn: Any, inputs: list[Any], state: Any, explicit_call: bool = False
+    ) -> list[Any]:
+        """Gradio's but for pictures; any failure is one sentence that tells nothing about the server."""
+        pictures = [place for place, block in enumerate(block_fn.inputs) if isinstance(block, PICTURES)]
         try:
-            for block, value in zip(block_fn.inputs, inputs, strict=False):
-                if isinstance(block, gr.ImageEditor) and isinstance(value, dict):
-                    self._check_editor(block, value)
-            prepared: list[Any] = await super().preprocess_data(block_fn, inputs, *rest, **more)
+            others = [None if place in pictures else value for place, value in enumerate(inputs)]
+            prepared: list[Any] = await super().preprocess_data(block_fn, others, state, explicit_call)
+            for place in pictures:
+                if inputs[place] is not None:
+                    prepared[place] = await self._picture(block_fn.inputs[place], inputs[place], explicit_call)
             return prepared
         except gr.Error:
             raise
@@ -37,21 +51,31 @@ class GuardedBlocks(gr.Blocks):
         except Exception:
             raise gr.Error(words.UNREADABLE, title=words.REFUSED, print_exception=False) from None
 
-    def _check_editor(self, editor: gr.ImageEditor, value: dict[str, Any]) -> None:
-        """Raise ImageError unless what the editor holds may be decoded; only headers are read."""
-        draft = editor.blob_storage.get(str(value.get("id")))
-        if draft is not None:
-            parts = [draft.background, *(draft.layers or ()), draft.composite]
-        else:
-            files = [value.get("background"), *(value.get("layers") or ()), value.get("composite")]
-            parts = [file.get("path") for file in files if isinstance(file, dict)]
-        if len(parts) > self.bounds.editor_layers + 2:
+    async def _picture(self, block: Any, value: Any, explicit_call: bool) -> Any:
+        """What a handler gets for a picture component's value; raises an exception for a file that is no upload."""
+        held = await async_move_files_to_cache(value, block, check_in_upload_folder=not explicit_call)
+        data = block.data_model.model_validate(held, context={"validate_meta": True})
+        if isinstance(block, gr.ImageEditor):
+            return await anyio.to_thread.run_sync(self._editor_value, block, data, limiter=self.limiter)
+        if isinstance(block, gr.ImageSlider):
+            return tuple(None if each is None else each.path for each in data.root)
+        return data.path
+
+    def _editor_value(self, editor: gr.ImageEditor, data: EditorData) -> EditorValue:
+        """The decoded photo and layers that are in an editor, or in what it has handed in before; raises ImageError."""
+        found: EditorData | EditorDataBlobs = data
+        if data.id is not None:
+            found = editor.blob_storage.pop(data.id, EditorDataBlobs(background=None, layers=[], composite=None))
+        layers = [layer for layer in found.layers or () if layer is not None]
+        if len(layers) > self.bounds.editor_layers:
             raise ImageError(f"At most {self.bounds.editor_layers} layers can be painted on.")
-        for part in parts:
-            if isinstance(part, bytes):
-                check_file(BytesIO(part), "photo of the person", self.bounds.editor_pixels)
-            elif isinstance(part, str) and _is_file_within(part, editor.GRADIO_CACHE):  # Gradio refuses any other
-                check_file(part, "photo of the person", self.bounds.editor_pixels)
+        photo = None if found.background is None else self._read(found.background, "photo", PERSON)
+        painted = [self._read(layer, "layer", "painted layer") for layer in layers]
+        return {"background": photo, "layers": painted, "composite": None}
+
+    def _read(self, file: FileData | bytes, kind: Kind, what: str) -> Any:
+        content = file if isinstance(file, bytes) else Path(file.path)
+        return self.reader.read(content, kind, what, self.bounds.editor_pixels)
 
 
 def bound_editor(editor: gr.ImageEditor, bounds: Bounds) -> None:
@@ -80,7 +104,3 @@ def bound_editor(editor: gr.ImageEditor, bounds: Bounds) -> None:
 def _draft_bytes(draft: EditorDataBlobs) -> int:
     parts = (draft.background, *(draft.layers or ()), draft.composite)
     return 1000 + sum(len(part) for part in parts if isinstance(part, bytes))
-
-
-def _is_file_within(path: str, folder: str) -> bool:
-    return Path(path).resolve().is_relative_to(Path(folder).resolve()) and Path(path).is_file()

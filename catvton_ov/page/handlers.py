@@ -12,6 +12,7 @@ from typing import Any
 import gradio as gr
 from PIL import Image
 
+from catvton_ov.bundle import Bundle
 from catvton_ov.errors import TryOnError
 from catvton_ov.masking.parsers import has_parser
 from catvton_ov.masking.show import picture_of_labels
@@ -24,6 +25,7 @@ from catvton_ov.page.masks import Parsed, Wish, parse, persons_of, put_mask, rea
 from catvton_ov.page.sizes import offered, shown
 from catvton_ov.page.speed import preset_of
 from catvton_ov.page.values import chosen, shown_to_visitor
+from catvton_ov.pictures.reader import PictureReader
 from catvton_ov.presets import default_size
 from catvton_ov.settings import TryOnSettings
 
@@ -33,35 +35,50 @@ CATEGORIES = ("upper", "lower", "overall")  # those that examples and the page's
 
 
 class Handlers:
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, reader: PictureReader, folder: Path) -> None:
+        """
+        Args:
+            reader: reads pictures.
+            folder: of the page's pictures, which Gradio may show.
+        """
         self.engine = engine
+        self.reader = reader
+        self.folder = folder
 
     def examples(self, model: str) -> Examples:
-        return Examples(self.engine.bundle(model), CATEGORIES)
+        return Examples(self.engine.bundle(model), CATEGORIES, self.reader, self.folder)
 
     def show_model(self, model: str) -> Iterator[tuple[Any, ...]]:
         """The notice, the galleries' pictures, and the first person and garment of a model; first its download."""
         try:
             for download in self.engine.watch(model):
                 yield words.fetching(download), *(gr.skip() for _ in range(11))
-            bundle = self.engine.bundle(model)
+            yield self._opened(model, self.engine.bundle(model))
         except TryOnError as error:
             log.error("%s cannot be used: %s", model, error)
-            yield words.trouble(error), _gallery([]), _gallery([]), *(gr.skip() for _ in range(9))
-            return
+            yield self._unopened(str(error))
+        except OSError as error:  # of the page's own folder
+            log.error("the page cannot write to %s: %s", self.folder, error.strerror)
+            yield self._unopened(words.no_folder(error))
+        except Exception:
+            log.exception("%s cannot be shown", model)
+            yield self._unopened(words.NOT_OPENED)
+
+    def _opened(self, model: str, bundle: Bundle) -> tuple[Any, ...]:
+        """What `show_model` shows of a model that is open; raises what copying its examples raises."""
         examples = self.examples(model)
         person, garment, category = None, None, CATEGORIES[0]
         name = ""
         if examples.garments:
-            garment = str(examples.garments[0])
+            garment = examples.copy(examples.garments[0])
             category = examples.category(examples.garments[0]) or category
         if examples.persons:
             name = examples.persons[0].stem
             person = examples.person(name, category)
-        yield (
+        return (
             words.notice(bundle, model),
-            _gallery(examples.persons),
-            _gallery(examples.garments),
+            _gallery(examples, examples.persons),
+            _gallery(examples, examples.garments),
             person,
             name,
             garment,
@@ -70,6 +87,11 @@ class Handlers:
             self._sizes(model),
             *(gr.update(visible=has_parser(bundle)) for _ in range(3)),
         )
+
+    def _unopened(self, reason: str) -> tuple[Any, ...]:
+        """What `show_model` shows where there is no model to show."""
+        none = gr.update(value=[], visible=False)
+        return words.trouble(reason), none, none, *(gr.skip() for _ in range(9))
 
     def show_categories(self, rare: bool, category: str) -> Any:
         """All five garment categories, or the three that most people need."""
@@ -82,7 +104,8 @@ class Handlers:
             return None, chosen(self.examples(model).persons, event).stem
 
     def show_person(self, model: str, category: str, name: str) -> EditorValue:
-        return self.examples(model).person(name, category)
+        with shown_to_visitor():
+            return self.examples(model).person(name, category)
 
     def pick_garment(
         self,
@@ -99,10 +122,11 @@ class Handlers:
         examples = self.examples(model)
         with shown_to_visitor():
             path = chosen(examples.garments, event)
+            copy = examples.copy(path)
         fitting = examples.category(path) or category
         if fitting == category:
-            return str(path), category, gr.skip(), gr.skip()
-        return str(path), fitting, *self.change_category(model, fitting, name, editor, parsed, outlined, *percents)
+            return copy, category, gr.skip(), gr.skip()
+        return copy, fitting, *self.change_category(model, fitting, name, editor, parsed, outlined, *percents)
 
     def change_category(
         self,
@@ -120,10 +144,10 @@ class Handlers:
         """
         with shown_to_visitor():
             value, parsed = readjusted(editor, parsed, Wish.of(category, outlined, percents))
-        examples = self.examples(model)
-        if value == gr.skip() and name and examples.shows(name, editor):
-            value = examples.person(name, category)
-        return value, parsed
+            examples = self.examples(model)
+            if value == gr.skip() and name and examples.shows(name, editor):
+                value = examples.person(name, category)
+            return value, parsed
 
     def follow_settings(self, followed: tuple[bool, str], *masked: Any) -> tuple[Any, Any]:
         """The mask for settings that were opened; where they keep the category, one that was painted stays.
@@ -237,6 +261,7 @@ def _choices(categories: tuple[str, ...]) -> list[tuple[str, str]]:
     return [(words.CATEGORY[name], name) for name in categories]
 
 
-def _gallery(paths: list[Path]) -> Any:
+def _gallery(examples: Examples, paths: list[Path]) -> Any:
     """The strip's pictures, named by their files; a strip without any is not shown."""
-    return gr.update(value=[(str(path), path.stem.replace("-", ", ")) for path in paths], visible=bool(paths))
+    pictures = [(examples.copy(path), path.stem.replace("-", ", ")) for path in paths]
+    return gr.update(value=pictures, visible=bool(pictures))

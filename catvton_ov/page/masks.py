@@ -13,7 +13,6 @@ import numpy.typing as npt
 from PIL import Image
 
 from catvton_ov.errors import MaskError
-from catvton_ov.images import as_rgb
 from catvton_ov.masking.automask import auto_mask, protected_outline
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import Parser
@@ -67,7 +66,7 @@ class Parsed:
 
 
 def digest(photo: Image.Image) -> str:
-    return hashlib.sha256(repr(photo.size).encode() + photo.convert("RGB").tobytes()).hexdigest()
+    return hashlib.sha256(repr(photo.size).encode() + photo.tobytes()).hexdigest()
 
 
 def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None, person: int = 0) -> Parsed:
@@ -86,7 +85,7 @@ def parse(photo: Image.Image, parser: Parser | None, parsed: Parsed | None, pers
         return parsed
     if parser is None:
         raise MaskError(NO_PARSER)
-    return Parsed(digest(photo), parser(photo.convert("RGB"), person), person)
+    return Parsed(digest(photo), parser(photo, person), person)
 
 
 def put_mask(editor: EditorValue | None, parsed: Parsed, wish: Wish) -> tuple[EditorValue, Parsed]:
@@ -141,12 +140,11 @@ def was_corrected(photo: Image.Image, painted: Area, parsed: Parsed | None) -> b
 
 
 def cut_out(garment: Image.Image, parser: Parser | None, category: str) -> Image.Image:
-    """The garment that somebody wears in its photo, alone on white.
+    """The garment that somebody wears in its photo (RGB), alone on white.
 
     Raises:
         MaskError: there is no parser, or it sees no such garment.
     """
     if parser is None:
         raise MaskError("This model brings no parsers, which could cut out a worn garment: switch that off.")
-    photo = as_rgb(garment, "photo of the garment")
-    return worn_garment(photo, parser(photo), category)
+    return worn_garment(garment, parser(garment), category)

@@ -8,10 +8,10 @@ import gradio as gr
 
 from catvton_ov.bundle import Manifest
 from catvton_ov.errors import OptionsError
-from catvton_ov.images import Size
 from catvton_ov.options import TryOnOptions
 from catvton_ov.page import words
 from catvton_ov.page.engine import Engine
+from catvton_ov.pictures.reading import Size
 from catvton_ov.presets import default_size
 
 

@@ -7,11 +7,11 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from catvton_ov.errors import TryOnError
-from catvton_ov.images import Size
 from catvton_ov.options import Preview, TryOnOptions, TryOnResult
 from catvton_ov.pace import Clock, Paces, pace_key
 from catvton_ov.page import words
 from catvton_ov.page.engine import Engine
+from catvton_ov.pictures.reading import Size
 from catvton_ov.presets import PRESETS, PresetName, default_preset, default_size
 
 PREVIEWS = 6  # in a picture, at most

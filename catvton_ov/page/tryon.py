@@ -16,7 +16,6 @@ from gradio.processing_utils import save_bytes_to_cache
 from PIL import Image
 
 from catvton_ov.errors import OptionsError
-from catvton_ov.images import as_rgb, open_picture
 from catvton_ov.marking import marked
 from catvton_ov.options import MAX_SEED, MaskAdjustment, TryOnResult, TryOnStep
 from catvton_ov.page import words
@@ -29,6 +28,7 @@ from catvton_ov.page.sizes import fitting, offered
 from catvton_ov.page.sizes import shown as shown_size
 from catvton_ov.page.speed import Speed, preset_of, previews
 from catvton_ov.page.values import chosen, given, options_of, shown_to_visitor, whole, within
+from catvton_ov.pictures.reader import PictureReader
 from catvton_ov.pipeline import Array, Encode, TryOnPipeline
 from catvton_ov.settings import TryOnSettings
 from catvton_ov.stopwatch import Stopwatch
@@ -61,13 +61,15 @@ class Update(NamedTuple):
 
 
 class TryOn:
-    def __init__(self, engine: Engine, bounds: Bounds, corner_mark: bool, cache: str) -> None:
+    def __init__(self, engine: Engine, reader: PictureReader, bounds: Bounds, corner_mark: bool, cache: str) -> None:
         """
         Args:
+            reader: reads what visitors send.
             corner_mark: whether results bear a visible mark.
             cache: where files to download are put.
         """
         self.engine = engine
+        self.reader = reader
         self.bounds = bounds
         self.corner_mark = corner_mark
         self.cache = cache
@@ -103,7 +105,7 @@ class TryOn:
             count = whole(variants, "variants")
             if not 1 <= count <= MOST_VARIANTS:
                 raise OptionsError(f"There may be 1 to {MOST_VARIANTS} variants; got {count}.")
-            flat = open_picture(given(garment, "garment"), "photo of the garment")
+            flat = self.reader.read(given(garment, "garment"), "photo", "photo of the garment")
             yield Update.of(words.progress("Preparing the model", 0))
             for download in self.engine.watch(model):
                 yield Update.of(words.progress(*words.fetched(download)))
@@ -127,7 +129,7 @@ class TryOn:
                 1 + parsed.person if parsed is not None and parsed.of(person) else 1,
                 worn,
             )
-            views = Views(as_rgb(person, "photo of the person"), as_rgb(flat, "photo of the garment"), painted)
+            views = Views(person, flat, painted)
             yield from self._variants(pipeline, views, settings, count, preview, (model, device))
 
     def _check_time(self, guess: float | None) -> None:
@@ -231,10 +233,10 @@ class TryOn:
             path = chosen([Path(path) for path, _ in gallery or []], event)
             picked = replace(Shown.of(shown), chosen=event.index)
             settings = picked.current
-            result = marked(open_picture(path, "variant"))
+            result = marked(self.reader.read(path, "photo", "variant"))
             before = gr.skip()
             if photo is not None and photo[0] is not None:
-                before = (open_picture(photo[0], "photo of the person"), result)
+                before = (self.reader.read(Path(photo[0]), "photo", "photo of the person"), result)
             views = gr.skip()
             if together:
                 views = [*together[:-1], (result, together[-1][1])]

@@ -32,10 +32,11 @@ def shown_to_visitor() -> Iterator[None]:
         raise gr.Error(words.UNEXPECTED, title=words.REFUSED, print_exception=False) from error
 
 
-def given(file: str | None, what: str) -> str:
+def given(file: str | None, what: str) -> Path:
+    """The path of a file that has to be there; raises ImageError where nothing was given."""
     if file is None:
         raise ImageError(f"A picture is missing: add the {what}.")
-    return file
+    return Path(file)
 
 
 def chosen(paths: Sequence[Path], event: gr.SelectData) -> Path:

@@ -16,6 +16,7 @@ LEAD = "Choose a person and a garment, look at what is red (it will be repainted
 UNEXPECTED = "Something went wrong on the server; the photos were not kept. Try again, or choose other pictures."
 REFUSED = "That did not work"
 UNREADABLE = "What was sent could not be read. A picture may be missing, or deleted after its time: add it again."
+NOT_OPENED = "This page could not be opened: something went wrong on the server. Reload it, or tell its owner."
 NO_EXAMPLE = "There is no such example."
 REAL_MODEL = "python app.py --model owner/name"
 CATEGORY = {
@@ -94,8 +95,13 @@ def sentence(error: TryOnError) -> str:
     return text if len(text) <= 400 else f"{text[:200]} … {text[-180:]}"
 
 
-def trouble(error: TryOnError) -> str:
-    return f'<div class="notice trouble" role="alert">{html.escape(str(error))}</div>'
+def trouble(reason: str) -> str:
+    return f'<div class="notice trouble" role="alert">{html.escape(reason)}</div>'
+
+
+def no_folder(error: OSError) -> str:
+    """Why the page cannot keep pictures even for a moment, for the notice and for `/health`."""
+    return f"This page cannot write to its folder for pictures ({error.strerror}): its owner has to make room there."
 
 
 def fetching(download: Download) -> str:

@@ -1,0 +1,244 @@
+"""How the page reads what visitors send: in processes of their own, which know no other visitor's photo."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Literal, Protocol
+
+from PIL import Image
+
+from catvton_ov.errors import ImageError
+from catvton_ov.pictures.decoder import (
+    LENGTH,
+    MEGABYTE,
+    READERS,
+    SENT_PIXELS,
+    Answer,
+    Request,
+    receive,
+    receive_bytes,
+    receive_into,
+    send,
+)
+from catvton_ov.pictures.reading import MAX_PIXELS, Size, bands
+
+log = logging.getLogger(__name__)
+Kind = Literal["photo", "mask", "layer"]
+MODES = {"photo": "RGB", "mask": "L", "layer": "RGBA"}
+MAX_REFUSAL = 500  # letters
+
+
+class PictureReader(Protocol):
+    """Reads pictures from files; how is the business of who reads."""
+
+    def read(self, file: Path | bytes, kind: Kind, what: str, most: int = MAX_PIXELS) -> Image.Image:
+        """A picture.
+
+        Args:
+            file: its path, or what it holds.
+            kind: "photo" gives RGB, "mask" L, "layer" RGBA; see pictures/reading.py.
+            what: its name in messages.
+            most: pixels that are accepted.
+
+        Raises:
+            ImageError: it cannot be read, or takes more than one picture may.
+        """
+
+    def close(self) -> None:
+        """End what was started for reading; it starts again with the next picture."""
+
+
+class OwnProcess:
+    """Reads pictures in this very process: for files of the program's own user."""
+
+    def read(self, file: Path | bytes, kind: Kind, what: str, most: int = MAX_PIXELS) -> Image.Image:
+        return READERS[kind](BytesIO(file) if isinstance(file, bytes) else file, what, most)
+
+    def close(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
+class DecodingBounds:
+    """What decoding one picture may take; 64 megapixels of the dearest format take half of it."""
+
+    memory: int = 1200 * MEGABYTE  # bytes
+    cpu_seconds: int = 8  # of a core
+    seconds: float = 15.0  # until the answer is here, on a machine that is busy with a model
+    at_once: int = 2  # pictures
+    waiting_seconds: float = 60.0  # for its turn
+
+
+class StrangersReader:
+    """Has every picture decoded in a process of its own, see decoder.py. Any number of threads may read."""
+
+    def __init__(self, bounds: DecodingBounds = DecodingBounds()) -> None:
+        """Nothing is started yet."""
+        self.bounds = bounds
+        self._turns = threading.BoundedSemaphore(bounds.at_once)
+        self._lock = threading.Lock()
+        self._process: subprocess.Popen[bytes] | None = None
+        self._control: socket.socket | None = None
+
+    def start(self) -> None:
+        """Start the process that forks, so that the first picture does not wait for it."""
+        with self._lock:
+            self._started()
+
+    def read(self, file: Path | bytes, kind: Kind, what: str, most: int = MAX_PIXELS) -> Image.Image:
+        bounds = self.bounds
+        request = Request(kind, what, most, bounds.memory, bounds.cpu_seconds)
+        if not self._turns.acquire(timeout=bounds.waiting_seconds):
+            raise ImageError(f"The {what} could not be read: too many pictures are being read. Try again in a minute.")
+        try:
+            with _opened(file, what) as descriptor:
+                return self._read(descriptor.fileno(), request)
+        finally:
+            self._turns.release()
+
+    def close(self) -> None:
+        with self._lock:
+            self._end()
+
+    def _read(self, file: int, request: Request) -> Image.Image:
+        deadline = time.monotonic() + self.bounds.seconds
+        here, there = socket.socketpair()
+        child = 0
+        with here:
+            with there:
+                self._hand_over(there.fileno(), file, request.what)
+            try:
+                (child,) = LENGTH.unpack(receive_bytes(here, LENGTH.size, deadline))
+                send(here, request)
+                answer = Answer(**receive(here, deadline))
+                if answer.refusal:
+                    raise ImageError(str(answer.refusal)[:MAX_REFUSAL])
+                return _received(here, answer.mode, _checked_size(answer, request), deadline)
+            except TimeoutError:
+                _end_fork(child)
+                raise ImageError(
+                    f"The {request.what} takes too long to read, over {self.bounds.seconds:.0f} s: "
+                    "save it again as JPEG or PNG."
+                ) from None
+            except (OSError, ValueError, TypeError):
+                _end_fork(child)
+                raise ImageError(
+                    f"The {request.what} cannot be read: it is damaged, or takes more memory or time than one picture "
+                    "may. Save it again as JPEG or PNG."
+                ) from None
+
+    def _hand_over(self, line: int, file: int, what: str) -> None:
+        """Ask for a fork that reads `file` and answers on `line`; a process that has died is started anew, once."""
+        with self._lock:
+            for last_try in (False, True):
+                try:
+                    socket.send_fds(self._started(), [b"\0"], [line, file])
+                    return
+                except OSError as error:
+                    self._end()
+                    if last_try:
+                        log.error("no process that reads pictures can be started: %s", error)
+                        raise ImageError(f"The {what} could not be read: something is wrong on the server.") from None
+
+    def _started(self) -> socket.socket:
+        """The line to the process that forks."""
+        if self._process is not None and self._process.poll() is not None:
+            self._end()
+        if self._control is None:
+            self._control, there = socket.socketpair()
+            with there:
+                self._process = subprocess.Popen(
+                    [sys.executable, "-P", "-m", "catvton_ov.pictures.decoder", str(there.fileno())],
+                    pass_fds=(there.fileno(),),
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                    env=_environment(),
+                    start_new_session=True,  # Ctrl-C in a terminal is the page's business
+                )
+        return self._control
+
+    def _end(self) -> None:
+        if self._control is not None:
+            self._control.close()
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+        self._control = self._process = None
+
+
+def _end_fork(child: int) -> None:
+    """Kill a fork that has not answered as it should."""
+    if child > 1:
+        with suppress(OSError):  # it has ended by itself
+            os.kill(child, signal.SIGKILL)
+
+
+@contextmanager
+def _opened(file: Path | bytes, what: str) -> Iterator[IO[bytes]]:
+    """A file as an open one; raises ImageError where there is none."""
+    if isinstance(file, bytes):
+        with os.fdopen(os.memfd_create("picture"), "w+b") if hasattr(os, "memfd_create") else TemporaryFile() as stream:
+            stream.write(file)
+            stream.seek(0)
+            yield stream
+        return
+    try:
+        found = file.open("rb")
+    except OSError:
+        raise ImageError(f"The {what} is not there any more: it was deleted after its time. Add it again.") from None
+    with found:
+        yield found
+
+
+def _checked_size(answer: Answer, request: Request) -> Size:
+    """The size a fork tells; raises ValueError for what was not asked for: a fork is not to be trusted."""
+    width, height = answer.size
+    if answer.mode != MODES[request.kind] or not (width > 0 and height > 0 and width * height <= request.most):
+        raise ValueError("another picture than was asked for")
+    return width, height
+
+
+def _received(line: socket.socket, mode: str, size: Size, deadline: float) -> Image.Image:
+    """The pixels that a fork sends; raises OSError where it sends too few, or too slowly."""
+    picture = Image.new(mode, size)
+    buffer = bytearray(max(SENT_PIXELS, size[0]) * len(mode))
+    for box in bands(size, SENT_PIXELS):
+        shape = (box[2], box[3] - box[1])
+        space = memoryview(buffer)[: shape[0] * shape[1] * len(mode)]
+        receive_into(line, space, deadline)
+        picture.paste(Image.frombuffer(mode, shape, space, "raw", mode, 0, 1), box[:2])  # type: ignore[arg-type]
+    return picture
+
+
+def page_reader() -> PictureReader:
+    """What reads visitors' pictures here, ready: processes of their own, where the system can fork (Windows cannot)."""
+    if not (hasattr(os, "fork") and hasattr(socket, "send_fds")):
+        return OwnProcess()
+    reader = StrangersReader()
+    reader.start()
+    return reader
+
+
+def _environment() -> dict[str, str]:
+    """What Python needs to find its modules, and no more: no token of ours is in the memory of what decodes."""
+    paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
+    return {
+        "PYTHONPATH": paths,
+        "OPENBLAS_NUM_THREADS": "1",  # what forks must have no threads
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # a fork's memory is all new: large pages save a third
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
