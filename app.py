@@ -70,6 +70,8 @@ def build(engine: Engine, how: Serving, reader: PictureReader, folder: Path) -> 
         opening = [notice, person.examples, garment.examples, editor, example, garment.picture, category, licence]
         opening += [result.size, *parsing]
         opened = page.load(handlers.show_model, model, opening, concurrency_limit=None, **aside)
+        # Said by the browser: what the handler cannot tell, such as a disk that is full when its pictures are sent.
+        opened.failure(None, None, notice, js=f"() => {json.dumps(words.trouble(words.NOT_OPENED))}", **QUIET)
         chosen = [advanced.steps, advanced.guidance, advanced.sampler, advanced.seed, advanced.randomise]
         # What decides the time.
         timed = [result.speed, model, advanced.device, result.size, advanced.steps, advanced.guidance]
@@ -255,7 +257,7 @@ def launch(page: gr.Blocks, engine: Engine, how: Serving, tools: dict[str, Any],
         app_kwargs={
             **tools,
             "middleware": [doorkeeper],
-            "routes": [health_route(engine), *tools.get("routes", [])],
+            "routes": [health_route(engine, folder), *tools.get("routes", [])],
         },
         show_error=False,
         enable_monitoring=False,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import httpx2  # huggingface_hub speaks it, and lets its connection errors through
-from huggingface_hub import HfApi, RepoFile, hf_hub_download, snapshot_download
+from huggingface_hub import HfApi, RepoFile, get_token, hf_hub_download, snapshot_download
 from huggingface_hub.errors import (
     GatedRepoError,
     HfHubHTTPError,
@@ -30,6 +30,7 @@ from huggingface_hub.utils.tqdm import tqdm as hub_tqdm
 from catvton_ov.errors import TryOnError
 
 _ID = re.compile(r"(?P<repo>(?![.-])[\w.-]+/(?![.-])[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
+_TOKEN = re.compile(r"[\w.-]+", re.ASCII)
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # how the Hub puts it
 
@@ -56,6 +57,8 @@ def existing_folder(source: str | Path) -> Path | None:
     try:
         folder = Path(source).expanduser()
         return folder if folder.is_dir() else None
+    except PermissionError:  # whoever opens it says so
+        return folder
     except (OSError, RuntimeError):  # too long for a path, or in the home of nobody known here
         return None
 
@@ -70,6 +73,12 @@ def explained(
         absent: no such repository or revision. failed: access refused, no connection, no room on the disk.
     """
     try:
+        token = get_token()
+        if token is not None and not _TOKEN.fullmatch(token):
+            raise failed(
+                "HF_TOKEN, or the token of `hf auth login`, is no token: one has letters, digits and underscores only. "
+                "Copy it again from the Hub's settings."
+            )
         yield
     except GatedRepoError:
         raise failed(

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+from contextlib import suppress
 from pathlib import Path
 
 from catvton_ov.files import write_whole
@@ -26,8 +27,11 @@ class Memory:
     """Facts by name. Read when first asked for; every change is written at once, whole or not at all."""
 
     def __init__(self, path: Path | None = None) -> None:
-        """`path` of the JSON file; by default one in the cache folder."""
-        self._path = path or cache_folder() / "memory.json"
+        """`path` of the JSON file; by default one in the cache folder, where the user has one."""
+        self._path = path
+        if path is None:
+            with suppress(RuntimeError):  # nobody knows this user's home
+                self._path = cache_folder() / "memory.json"
 
     def get(self, name: str) -> Fact | None:
         """What was put under this name last, by any process; None if nothing was, or it cannot be read."""
@@ -35,6 +39,8 @@ class Memory:
 
     def put(self, name: str, fact: Fact) -> None:
         """Keep a fact; where that cannot be done, it is not."""
+        if self._path is None:
+            return
         facts = {**self._read(), name: fact}
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -43,6 +49,8 @@ class Memory:
             log.info("nothing is remembered in %s: %s", self._path.parent, error)
 
     def _read(self) -> dict[str, Fact]:
+        if self._path is None:
+            return {}
         try:
             facts = json.loads(self._path.read_bytes())
         except (OSError, ValueError):

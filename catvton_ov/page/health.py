@@ -3,30 +3,63 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import Any
 
+import anyio.to_thread
 from starlette.requests import Request
 from starlette.responses import JSONResponse
 from starlette.routing import Route
 
+from catvton_ov.errors import TryOnError
+from catvton_ov.page import words
 from catvton_ov.page.engine import Engine
 from catvton_ov.safety import PART as CHECKER
 
+PROBE_BYTES = 100_000  # that have to fit into the page's folder
 
-def health_route(engine: Engine) -> Route:
-    """`GET /health`: 200 when the first of the page's models is ready, else 503; the states of all as JSON.
 
-    {"state": "loading" | "ready" | "failed", "models": [{"model", "state", "reason"}, ...]}
+def health_route(engine: Engine, folder: Path) -> Route:
+    """`GET /health`: 200 when visitors can use the first of the page's models, else 503; the states of all as JSON.
+
+    {"state": "loading" | "ready" | "failed", "reason", "models": [{"model", "state", "reason"}, ...]}
+
+    Args:
+        folder: of the page's pictures: a page that cannot write there is of no use.
     """
 
     async def answer(_: Request) -> JSONResponse:
-        models = []
-        for source in engine.sources:
-            state, reason = engine.state(source)
-            models.append({"model": source, "state": state, "reason": reason})
-        first = models[0]["state"]  # what visitors see first
-        return JSONResponse({"state": first, "models": models}, status_code=200 if first == "ready" else 503)
+        told = await anyio.to_thread.run_sync(_health, engine, folder)
+        return JSONResponse(told, status_code=200 if told["state"] == "ready" else 503)
 
     return Route("/health", answer)
+
+
+def _health(engine: Engine, folder: Path) -> dict[str, Any]:
+    models = []
+    for source in engine.sources:
+        state, reason = _condition(engine, source)
+        models.append({"model": source, "state": state, "reason": reason})
+    first = models[0]  # what visitors see first
+    state, reason = first["state"], first["reason"]
+    try:
+        with TemporaryFile(dir=folder) as probe:
+            probe.write(bytes(PROBE_BYTES))
+    except OSError as error:
+        state, reason = "failed", words.no_folder(error)
+    return {"state": state, "reason": reason, "models": models}
+
+
+def _condition(engine: Engine, source: str) -> tuple[str, str]:
+    """How a model is, and why it cannot be used; its files may have gone since it was opened."""
+    state, reason = engine.state(source)
+    if state == "ready":
+        try:
+            engine.bundle(source).check_presence()
+        except TryOnError as error:
+            return "failed", str(error)
+    return state, reason
 
 
 def announce(engine: Engine, safety: bool) -> None:
