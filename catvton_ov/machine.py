@@ -63,6 +63,14 @@ def this_machine() -> Machine:
     )
 
 
+def processor() -> str:
+    """The processor's name and all it can do, as Linux tells, and the limit set to it: what code is compiled for."""
+    fields = _cpu_fields()
+    names = ("model name", "flags", "CPU implementer", "CPU part", "Features")  # x86 has two of them, ARM three
+    told = [fields.get(name, "") for name in names]
+    return "; ".join([platform.machine(), platform.processor(), *told, os.environ.get(ISA_LIMIT, "")])
+
+
 def cores() -> int:
     """The cores this process may use: of those the system gives it, as many as a container's quota allows."""
     return quota_cores() or _given_cores()

@@ -12,6 +12,7 @@ import numpy as np
 import numpy.typing as npt
 import openvino as ov
 
+from catvton_ov.compile_cache import CompileCache
 from catvton_ov.errors import BundleDamagedError, DeviceError, OptionsError
 from catvton_ov.machine import quota_cores
 
@@ -42,6 +43,7 @@ class Runtime:
         """Raises OptionsError, naming the available devices, when the device is unknown."""
         self.core = ov.Core()
         self.options = options
+        self._cache = None if options.cache_dir is None else CompileCache(options.cache_dir)
         available = available_devices(self.core)
         if options.device not in available:
             raise OptionsError(f"There is no device {options.device!r} here; available: {', '.join(available)}.")
@@ -71,11 +73,9 @@ class Runtime:
             config["INFERENCE_PRECISION_HINT"] = precision
         device = self.options.device
         try:
-            if self.options.cache_dir is not None:
-                cache = {"CACHE_DIR": str(self.options.cache_dir), "CACHE_MODE": "OPTIMIZE_SIZE"}
-                cache["WEIGHTS_PATH"] = str(weights)  # without it the cache is written and never read
+            if self._cache is not None:
                 try:
-                    return self.core.compile_model(model, device, {**config, **cache})
+                    return self._cache.compile(self.core, model, device, config, weights)
                 except RuntimeError as error:
                     log.warning("The cache in %s is not usable: %s", self.options.cache_dir, _first_line(error))
             return self.core.compile_model(model, device, config)

@@ -25,6 +25,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from catvton_ov.files import is_private_folder
+
 PREFIX = "catvton-ov-"
 LOCK = "in-use.lock"
 BEGINNING_SECONDS = 10.0  # a younger folder may belong to a page that is about to take its lock
@@ -140,6 +142,5 @@ def _is_private(entry: os.DirEntry[str]) -> bool:
     if not entry.name.startswith(PREFIX):
         return False
     status = entry.stat(follow_symlinks=False)
-    is_ours = not hasattr(os, "getuid") or (status.st_uid == os.getuid() and not status.st_mode & 0o077)
     is_begun = status.st_ctime < time.time() - BEGINNING_SECONDS
-    return stat.S_ISDIR(status.st_mode) and is_ours and is_begun and stat.S_ISREG(os.lstat(Path(entry, LOCK)).st_mode)
+    return is_private_folder(status) and is_begun and stat.S_ISREG(os.lstat(Path(entry, LOCK)).st_mode)
