@@ -30,7 +30,7 @@ $(VENV)/.serving: requirements.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --requirement requirements.txt
 	touch $@
 
-$(VENV)/.development: requirements.txt requirements-export.txt requirements-metrics.txt requirements-ray.txt requirements-mcp.txt requirements-dev.txt | $(VENV)/bin/python
+$(VENV)/.development: requirements.txt requirements-export.txt requirements-metrics.txt requirements-ray.txt requirements-mcp.txt requirements-heic.txt requirements-dev.txt | $(VENV)/bin/python
 	$(BIN)/pip install --quiet --requirement requirements-dev.txt
 	touch $@ $(VENV)/.serving
 

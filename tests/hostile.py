@@ -10,6 +10,7 @@ import zlib
 from pathlib import Path
 
 import numpy as np
+import pillow_heif
 from PIL import Image, PngImagePlugin
 
 Files = dict[str, tuple[str, bytes]]
@@ -19,6 +20,12 @@ def encode(picture: Image.Image, kind: str, **save: object) -> bytes:
     stream = io.BytesIO()
     picture.save(stream, kind, **save)
     return stream.getvalue()
+
+
+def heic(picture: Image.Image) -> bytes:
+    """As an iPhone saves it."""
+    pillow_heif.register_heif_opener()
+    return encode(picture, "HEIF")
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -147,6 +154,7 @@ def unusual(photo: Image.Image) -> Files:
         "animated WebP": ("film.webp", encode(photo, "WEBP", save_all=True, append_images=frames)),
         "animated PNG": ("film.png", encode(photo, "PNG", save_all=True, append_images=frames)),
         "AVIF": ("new.avif", encode(photo, "AVIF")),
+        "HEIC": ("phone.heic", heic(photo)),
         "all transparent": ("clear.png", encode(Image.new("RGBA", photo.size), "PNG")),
     }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import itertools
 import struct
+import sys
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,8 @@ from PIL import Image, ImageCms
 from catvton_ov.errors import ImageError, MaskError
 from catvton_ov.images import Frame, blur_mask, fit_garment, repaint, to_array, to_picture
 from catvton_ov.options import FRAMINGS
-from catvton_ov.pictures.reading import FORMATS, as_mask, as_rgb, open_picture
+from catvton_ov.pictures.reading import FORMATS, accepted_formats, as_mask, as_rgb, open_picture, read_photo
+from tests.hostile import heic
 
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
 MODEL = (64, 128)  # of the goldens
@@ -286,6 +288,18 @@ def test_a_cut_off_picture_that_was_opened_by_the_caller_is_refused_alike() -> N
     for read in (as_rgb, lambda image: as_mask(image, (48, 40))):
         with pytest.raises(ImageError, match="damaged, cut off"):
             read(Image.open(io.BytesIO(data[: len(data) // 2])))
+
+
+def test_a_heic_is_read_where_its_extra_is_installed_and_refused_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
+    photo = Image.new("RGB", (64, 48), (200, 30, 60))
+    content = heic(photo)
+    assert difference(read_photo(io.BytesIO(content)), photo) <= 4
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)  # as if it were not installed
+    accepted_formats.cache_clear()
+    try:
+        assert "not a picture in a format known here (PNG, JPEG, WEBP, GIF, BMP, AVIF)" in refusal(io.BytesIO(content))
+    finally:
+        accepted_formats.cache_clear()
 
 
 @pytest.mark.parametrize(

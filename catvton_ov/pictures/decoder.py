@@ -27,7 +27,7 @@ from typing import Any
 from PIL import Image
 
 from catvton_ov.errors import ImageError
-from catvton_ov.pictures.reading import Size, bands, read_layer, read_mask, read_photo
+from catvton_ov.pictures.reading import Size, accepted_formats, bands, read_layer, read_mask, read_photo
 
 MEGABYTE = 2**20
 LENGTH = struct.Struct(">I")
@@ -93,7 +93,8 @@ def receive_into(line: socket.socket, space: memoryview, deadline: float | None 
 def serve(control: socket.socket) -> None:
     """Fork for every picture until the page closes its end."""
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears up after the forks
-    Image.init()  # else every fork would import the formats anew
+    accepted_formats()  # else every fork would import them anew
+    Image.init()
     while True:
         asked, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not asked:

@@ -11,6 +11,7 @@ import struct
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -30,6 +31,17 @@ MIN_SIDE = 16
 BAND_PIXELS = 4_000_000  # of what is worked on at once, where more would double a large photo's memory
 # What Pillow raises over the content of a bad file.
 _DAMAGE = (OSError, SyntaxError, ValueError, TypeError, LookupError, RuntimeError, EOFError, struct.error)
+
+
+@cache
+def accepted_formats() -> tuple[str, ...]:
+    """FORMATS, as PIL calls them; and HEIF, which iPhones save (HEIC), where requirements-heic.txt is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return FORMATS
+    register_heif_opener(thumbnails=False)
+    return (*FORMATS, "HEIF")
 
 
 def read_photo(file: str | Path | BinaryIO, what: str = "picture", most: int = MAX_PIXELS) -> Image.Image:
@@ -63,11 +75,11 @@ def open_picture(file: str | Path | BinaryIO, what: str = "picture", most: int =
     """Decode a picture file, upright, in whatever mode it has; the first frame of an animation.
 
     Raises:
-        ImageError: not a picture in one of FORMATS, cut off, more than `most` pixels, or a side below MIN_SIDE.
+        ImageError: not a picture in an accepted format, cut off, more than `most` pixels, or a side below MIN_SIDE.
     """
     with _reading(what):
         try:
-            with Image.open(file, formats=FORMATS) as image:
+            with Image.open(file, formats=accepted_formats()) as image:
                 check_pixels(image, what, most)
                 return upright(image)
         except FileNotFoundError:
@@ -86,7 +98,8 @@ def _reading(what: str) -> Iterator[None]:
             warnings.simplefilter("ignore")
             yield
     except UnidentifiedImageError:
-        raise ImageError(f"The {what} is not a picture in a format known here ({', '.join(FORMATS)}).") from None
+        known = ", ".join(accepted_formats())
+        raise ImageError(f"The {what} is not a picture in a format known here ({known}).") from None
     except Image.DecompressionBombError:
         raise ImageError(f"The {what} has too many pixels; at most {MAX_PIXELS / 1e6:.0f} megapixels.") from None
     except MemoryError:
