@@ -213,8 +213,8 @@ def main() -> int:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the pictures' folder goes too
     try:
-        with private_folder(how.bounds.keep_seconds) as folder, closing(page_reader()) as reader:
-            pictures = picture_folder(folder)
+        pictures = picture_folder(private_folder(how.bounds.keep_seconds))
+        with closing(page_reader()) as reader:
             launch(build(engine, how, reader, pictures), engine, how, tools, pictures)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""

@@ -156,6 +156,7 @@ class Bundle:
     manifest: Manifest
     memory: Memory | None = None  # of large files verified before: not read again while they look the same
     _verified: set[str] = field(default_factory=set, repr=False)
+    _altered: dict[str, str] = field(default_factory=dict, repr=False)  # file -> how it looked when it was found so
 
     @classmethod
     def open(cls, folder: Path, memory: Memory | None = None) -> Bundle:
@@ -173,10 +174,13 @@ class Bundle:
         return bundle
 
     def check_presence(self) -> None:
-        """Raise BundleError unless every file is there, and has the right number of bytes."""
+        """Raise BundleError unless every file is there, has the right number of bytes, and was not found altered."""
         for name, record in self.manifest.files.items():
+            path = self.folder / name
             try:
-                found = (self.folder / name).stat()
+                found = path.stat()
+                if name in self._altered and self._altered[name] == _stamp(path, record.sha256):
+                    raise self._alteration(name)
             except OSError as error:
                 raise self._unreadable(name, error) from None
             if found.st_size != record.bytes:
@@ -204,7 +208,8 @@ class Bundle:
                 self._verified.add(name)
                 return
             if sha256(path) != expected:
-                raise self._altered(name)
+                self._altered[name] = before
+                raise self._alteration(name)
             self._verified.add(name)
             if memory is not None and _stamp(path, expected) == before:
                 memory.put(f"verified {path.absolute()}", before)
@@ -218,15 +223,15 @@ class Bundle:
         except OSError as error:
             raise self._unreadable(name, error) from None
         if hashlib.sha256(content).hexdigest() != self.manifest.files[name].sha256:
-            raise self._altered(name)
+            raise self._alteration(name)
         return content
 
     def _unreadable(self, name: str, error: OSError) -> BundleError:
         if isinstance(error, FileNotFoundError | NotADirectoryError):
             return BundleDamagedError(f"The bundle {self.folder.name} is incomplete: {name} is missing.")
-        return _unreadable(self.folder / name, error)
+        return _unreadable(self.folder, name, error)
 
-    def _altered(self, name: str) -> BundleDamagedError:
+    def _alteration(self, name: str) -> BundleDamagedError:
         return BundleDamagedError(
             f"The bundle {self.folder.name} is damaged: {name} does not have the checksum of its manifest. "
             "Fetch or export it again."
@@ -243,7 +248,7 @@ def read_manifest(folder: Path) -> Manifest:
     try:
         text = (folder / MANIFEST).read_bytes()
     except PermissionError as error:
-        raise _unreadable(folder / MANIFEST, error) from None
+        raise _unreadable(folder, MANIFEST, error) from None
     except OSError:
         raise BundleNotFoundError(
             f"{folder} is not a model bundle: it has no {MANIFEST}. "
@@ -267,9 +272,10 @@ def sha256(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _unreadable(path: Path, error: OSError) -> BundleError:
+def _unreadable(folder: Path, name: str, error: OSError) -> BundleError:
     return BundleError(
-        f"{path} cannot be read ({error.strerror}): the user that runs this program needs the right to read it."
+        f"The bundle {folder.name} cannot be read: {name} ({error.strerror}). "
+        "The user that runs this program needs the right to read it."
     )
 
 

@@ -97,7 +97,7 @@ class CompileCache:
             if is_whole:
                 found[blob.name] = _state(blob)
                 continue
-            log.warning("The compiled model %s is damaged: it is deleted, and compiled anew.", kept)
+            log.warning("The compiled model %s is damaged: the model is compiled anew.", kept)
             blob.unlink(missing_ok=True)
             with suppress(OSError):  # a read-only folder: it is compiled anew at every start
                 kept.unlink()

@@ -8,7 +8,7 @@ from __future__ import annotations
 import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
@@ -73,13 +73,8 @@ def explained(
         absent: no such repository or revision. failed: access refused, no connection, no room on the disk.
     """
     try:
-        token = get_token()
-        if token is not None and not _TOKEN.fullmatch(token):
-            raise failed(
-                "HF_TOKEN, or the token of `hf auth login`, is no token: one has letters, digits and underscores only. "
-                "Copy it again from the Hub's settings."
-            )
-        yield
+        with _odd_token_told(failed):
+            yield
     except GatedRepoError:
         raise failed(
             f"{hub_id.repo} asks you to accept its terms: open its page on the Hub, accept, "
@@ -116,6 +111,25 @@ def explained(
         raise failed(
             f"The connection broke while fetching {hub_id}: start again; files that arrived whole are kept."
         ) from error
+
+
+@contextmanager
+def _odd_token_told(failed: type[TryOnError]) -> Iterator[None]:
+    """Where something goes wrong and the token cannot be one, that is the reason: libraries say it in many ways."""
+    try:
+        yield
+    except TryOnError:
+        raise
+    except Exception:
+        token = None
+        with suppress(OSError):
+            token = get_token()
+        if token is None or _TOKEN.fullmatch(token):
+            raise
+        raise failed(
+            "HF_TOKEN, or the token of `hf auth login`, is no token: one has letters, digits and underscores only. "
+            "Copy it again from the Hub's settings."
+        ) from None
 
 
 def no_room(hub_id: HubId, failed: type[TryOnError]) -> TryOnError:

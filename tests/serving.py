@@ -37,9 +37,11 @@ def served_process(
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     url = f"http://127.0.0.1:{port}/"
-    log, elsewhere = folder / "page.log", folder / "elsewhere"
-    elsewhere.mkdir(exist_ok=True)
+    log, elsewhere, system = folder / "page.log", folder / "elsewhere", folder / "system"
+    for made in (elsewhere, system):
+        made.mkdir(exist_ok=True)
     env = {**os.environ, "GRADIO_TEMP_DIR": str(folder / "cache"), "HF_HUB_OFFLINE": "1"}
+    env["TMPDIR"] = str(system)  # the system's folder for temporary files
     env["XDG_CACHE_HOME"] = str(folder / "facts")  # what a page remembers of this machine
     env |= {"CATVTON_OV_JOBS_PER_MINUTE": "100000", **environment}  # tests are in a hurry
     with log.open("w") as stream:
@@ -65,3 +67,8 @@ def served_process(
     finally:
         process.terminate()
         process.wait(timeout=30)
+        place = Path(env["GRADIO_TEMP_DIR"] or env["TMPDIR"])
+        deadline = time.monotonic() + 30
+        while any(place.glob("catvton-ov-*")) and time.monotonic() < deadline:  # the janitor is at it
+            time.sleep(0.1)
+    assert list(place.glob("catvton-ov-*")) == [], "pictures outlive the page"

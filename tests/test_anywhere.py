@@ -14,14 +14,17 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import httpx2
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from catvton_ov.errors import BundleError
+from catvton_ov.errors import BundleError, BundleNotFoundError
+from catvton_ov.hub import HubId, explained
 from catvton_ov.page.opening import Opening
 from catvton_ov.sources import bundled_folder
 from tests.hub_standin import files_of, serve
 from tests.serving import served_process
+from tests.visitor import Visitor
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 SLOW = 120_000  # milliseconds
@@ -140,7 +143,7 @@ def test_a_bundle_that_may_not_be_read_says_so(browser: Browser, anywhere: Path)
     prefix, (_, home) = without_rights(), home_without_rights(anywhere)
     try:
         with served_process(anywhere, "--model", str(bundle), prefix=prefix, **home) as (url, _):
-            says(browser, url, "cannot be read (Permission denied)")
+            says(browser, url, "cannot be read: unet/openvino_model.bin (Permission denied)")
     finally:
         (bundle / "unet").chmod(0o755)
 
@@ -154,11 +157,17 @@ def test_an_example_that_was_changed_is_damage(browser: Browser, anywhere: Path)
 
 
 @pytest.mark.parametrize("token", ["hf_tokén", "hf token", "hf_\x7ftoken", "'hf_token'"])
-def test_a_token_that_cannot_be_one_is_told_before_it_is_sent(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_odd_token_is_the_reason_where_the_hub_fails(token: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def ask(fault: Exception | None) -> None:
+        with explained(HubId("some/model", None), absent=BundleNotFoundError, failed=BundleError):
+            if fault is not None:
+                raise fault
+
     monkeypatch.setenv("HF_TOKEN", token)
-    opening = Opening("some/model")
-    with pytest.raises(BundleError, match="HF_TOKEN, or the token of `hf auth login`, is no token"):
-        opening.bundle()
+    for fault in (httpx2.LocalProtocolError("Illegal header value"), UnicodeEncodeError("ascii", token, 0, 1, "")):
+        with pytest.raises(BundleError, match="HF_TOKEN, or the token of `hf auth login`, is no token"):
+            ask(fault)
+    ask(None)  # where nothing is asked of the Hub, a token does not matter
 
 
 def test_what_nobody_foresaw_is_told_without_its_details(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,13 +186,44 @@ def test_a_bundle_that_was_deleted_meanwhile_is_told(browser: Browser, anywhere:
     bundle = shutil.copytree(bundled_folder(), anywhere / "bundle")
     with served_process(anywhere, "--model", str(bundle)) as (url, _):
         assert health(url)["state"] == "ready"
-        shutil.rmtree(bundle)
+        page = opened(browser, url)
+        shows_its_examples(page)
+        away = bundle.rename(anywhere / "away")
+        page.locator("#persons .thumbnail-item").nth(2).click()
+        expect(page.get_by_text("is missing").first).to_be_visible(timeout=SLOW)
+        page.context.close()
         says(browser, url, "is missing")
+        away.rename(bundle)
+        assert health(url)["state"] == "ready"
+
+
+def test_a_damaged_part_is_told_once_it_was_found(browser: Browser, anywhere: Path) -> None:
+    """/health stayed ready, and the terminal silent, while no try-on worked."""
+    bundle = shutil.copytree(bundled_folder(), anywhere / "bundle")
+    weights = bundle / "unet" / "openvino_model.bin"
+    content = bytearray(weights.read_bytes())
+    content[1000] ^= 1
+    weights.chmod(0o644)
+    weights.write_bytes(content)
+    with served_process(anywhere, "--model", str(bundle)) as (url, _):
+        assert health(url)["state"] == "ready"  # parts are verified when they are first used
+        visitor = Visitor(url)
+        names = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")
+        files = [visitor.upload((bundle / "examples" / name).read_bytes(), name) for name in names]
+        answer = visitor.call("try_on", *files, "upper", 1, 1, "ddim", 1, "fast", None, 1, False)
+        assert "does not have the checksum" in str(answer.message)
+        says(browser, url, "unet/openvino_model.bin does not have the checksum")
+        content[1000] ^= 1
+        weights.write_bytes(content)
+        assert health(url)["state"] == "ready"
+    assert "does not have the checksum" in (anywhere / "page.log").read_text()
 
 
 def test_a_full_disk_for_pictures_is_told(browser: Browser, anywhere: Path, small_disk: Path) -> None:
     with served_process(anywhere, GRADIO_TEMP_DIR=str(small_disk)) as (url, _):
         assert health(url)["state"] == "ready"
+        page = opened(browser, url)
+        shows_its_examples(page)
         with (small_disk / "filling").open("wb", buffering=0) as stream:
             try:
                 while True:
@@ -191,6 +231,12 @@ def test_a_full_disk_for_pictures_is_told(browser: Browser, anywhere: Path, smal
             except OSError:
                 pass
         says(browser, url, "its owner has to make room there")
+        visitor = Visitor(url)
+        sent = visitor.http.post("gradio_api/upload", files={"files": ("photo.png", bytes(100_000))})
+        assert (sent.status_code, "make room" in sent.text) == (507, True)
+        page.locator("#persons .thumbnail-item").nth(3).click()
+        expect(page.get_by_text("make room").first).to_be_visible(timeout=SLOW)
+        page.context.close()
         (small_disk / "filling").unlink()
         assert health(url)["state"] == "ready"
         page = opened(browser, url)
@@ -203,7 +249,7 @@ def test_a_place_where_no_folder_can_be_made_is_one_sentence(anywhere: Path) -> 
     root = Path(__file__).resolve().parent.parent
     environment = {**os.environ, "GRADIO_TEMP_DIR": str(anywhere / "file" / "pictures")}
     command = [sys.executable, str(root / "app.py"), "--port", "7999"]
-    run = subprocess.run(command, env=environment, cwd=anywhere, capture_output=True, text=True, timeout=120)
+    run = subprocess.run(command, env=environment, cwd=anywhere, capture_output=True, encoding="utf-8", timeout=120)
     assert run.returncode == 1
     (line,) = (line for line in run.stderr.splitlines() if line.startswith("error: "))
     assert "Not a directory" in line

@@ -35,7 +35,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 def run(hub: StandIn, home: Path, *command: str) -> subprocess.CompletedProcess[str]:
     env = client_settings(hub.url, home) | {"OMP_NUM_THREADS": "1"}
-    return subprocess.run([sys.executable, *command], capture_output=True, text=True, env=env, cwd=ROOT)
+    return subprocess.run([sys.executable, *command], capture_output=True, encoding="utf-8", env=env, cwd=ROOT)
 
 
 def drawn(name: str) -> bytes:

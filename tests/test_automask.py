@@ -171,7 +171,7 @@ def test_opened_settings_bring_their_mask_but_paint_stays_where_they_keep_the_ca
     assert handlers.follow_settings((False, "a"), *masked) == (gr.skip(), gr.skip())
     value, _ = handlers.follow_settings((True, "b"), *masked)
     expected = np.asarray(open_picture(EXAMPLES / "mask" / "Ada-lower.png").convert("L")) >= 128
-    assert np.array_equal(np.asarray(value["layers"][0])[..., 3] > 0, expected)
+    assert np.array_equal(np.asarray(Image.open(value["layers"][0]))[..., 3] > 0, expected)
 
 
 def test_where_all_paint_is_gone_a_mask_that_is_asked_for_comes_anew_and_sliders_do_nothing(

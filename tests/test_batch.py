@@ -340,7 +340,9 @@ def test_files_of_others_are_never_touched(tmp_path: Path, capsys: pytest.Captur
 def test_one_run_at_a_time_and_a_ledger_that_is_damaged(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     table = write(tmp_path / "pairs.csv", [pair("Ada", "upper-dots", mask=True)])
     with Ledger(tmp_path / "out"):
-        other = subprocess.run(command(table, tmp_path / "out"), cwd=ROOT, capture_output=True, text=True, check=False)
+        other = subprocess.run(
+            command(table, tmp_path / "out"), cwd=ROOT, capture_output=True, encoding="utf-8", check=False
+        )
     assert other.returncode == 1
     assert "Another run is writing to" in other.stderr
     (tmp_path / "out/.batch/ledger.sqlite").write_bytes(b"not a database, but long enough to be looked at" * 30)
@@ -400,7 +402,7 @@ def command(table: Path, out: Path, *more: str) -> list[str]:
 
 def killed(words: list[str], after: int, rng: random.Random) -> Iterator[str]:
     """Run a batch and kill -9 it some moment after its `after`th result; the results it told of."""
-    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
     assert process.stdout is not None
     for line in process.stdout:
         event = json.loads(line)
@@ -423,7 +425,7 @@ def survives(folder: Path, rows: list[dict[str, Any]], kills: int) -> None:
         names += killed(command(table, folder / "out"), rng.randint(1, len(rows) // 5), rng)
         for file in (folder / "out").rglob("*.png"):
             Image.open(file).load()  # whatever is there is whole
-    last = subprocess.run(command(table, folder / "out"), cwd=ROOT, capture_output=True, text=True, check=True)
+    last = subprocess.run(command(table, folder / "out"), cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
     events = [json.loads(line) for line in last.stdout.splitlines()]
     names += [event["file"] for event in events if event["event"] == "made"]
     assert events[-1]["done_before"] > 0

@@ -57,7 +57,7 @@ def seats(process: subprocess.Popen[str], doing: str) -> Iterator[psutil.Process
 
 def start(table: Path, out: Path, workers: int) -> subprocess.Popen[str]:
     words = command(table, out, "--engine", "ray", "--workers", str(workers))
-    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    return subprocess.Popen(words, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8")
 
 
 def kill_one(process: subprocess.Popen[str], seconds: float = 300) -> None:
@@ -86,7 +86,9 @@ def test_a_hundred_pairs_with_a_worker_killed_at_work_equal_a_local_run(tmp_path
     assert len(made) == len(set(made)) == len(rows)
     assert pictures(tmp_path / "ray") == pictures(tmp_path / "local")
     # The ledger is the same one: a local run has nothing left to do.
-    again = subprocess.run(command(table, tmp_path / "ray"), cwd=ROOT, capture_output=True, text=True, check=True)
+    again = subprocess.run(
+        command(table, tmp_path / "ray"), cwd=ROOT, capture_output=True, encoding="utf-8", check=True
+    )
     assert json.loads(again.stdout.splitlines()[-1])["done_before"] == len(rows)
 
 

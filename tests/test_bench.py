@@ -119,7 +119,7 @@ def test_json_is_all_that_stands_on_the_output_when_the_yardstick_is_made_first(
     ran = subprocess.run(
         [sys.executable, "-m", "catvton_ov", "bench", "--model", str(golden_bundle), "--size", "64x128", "--json",
          "--recipes", "notebook", "--rounds", "1", "--passes", "1", "--no-operations", "--work", str(tmp_path)],
-        capture_output=True, text=True, check=True, cwd=Path(__file__).parent.parent,
+        capture_output=True, encoding="utf-8", check=True, cwd=Path(__file__).parent.parent,
     )  # fmt: skip
     assert [row["recipe"] for row in json.loads(ran.stdout)["rows"]] == ["notebook"]
     assert "Quantizing the UNet as the notebook does" in ran.stderr

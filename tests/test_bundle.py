@@ -223,7 +223,9 @@ def open_in_another_process(url: str, home: Path, *names: str, **env: str) -> li
     """What `open_bundle` says with a Hub at `url`, which huggingface_hub reads once, when it is imported."""
     settings = client_settings(url, home) | env
     command = [sys.executable, "-c", OPEN, *names]
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=settings, cwd=ROOT, timeout=120)
+    run = subprocess.run(
+        command, capture_output=True, encoding="utf-8", check=True, env=settings, cwd=ROOT, timeout=120
+    )
     return [json.loads(line) for line in run.stdout.splitlines()]
 
 

@@ -176,7 +176,7 @@ def test_a_reader_that_has_enough_is_no_fault(room: Path) -> None:
     examples = ROOT / "assets/paper_doll/examples/person"
     for end, said in (("| true", ""), ("> /dev/full", "error: No space left on device.")):
         command = f"{sys.executable} -m catvton_ov evaluate --json --paired --pred {examples} --truth {examples} {end}"
-        ran = subprocess.run(["bash", "-c", command], capture_output=True, text=True, cwd=ROOT)
+        ran = subprocess.run(["bash", "-c", command], capture_output=True, encoding="utf-8", cwd=ROOT)
         assert [line for line in ran.stderr.splitlines() if "Comparing" not in line and "left out" not in line] == (
             [said] if said else []
         )
@@ -202,7 +202,9 @@ def modules_after(code: str) -> set[str]:
     """The top-level modules a fresh interpreter holds after running `code`."""
     code += "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
     env = {"PYTHONPATH": str(ROOT), "PATH": "", "HOME": "/nonexistent"}
-    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=env, cwd=ROOT)
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True, env=env, cwd=ROOT
+    )
     return set(json.loads(run.stdout.splitlines()[-1]))
 
 

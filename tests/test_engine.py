@@ -111,9 +111,10 @@ def test_every_example_person_brings_a_mask_for_every_category_and_every_garment
         for category in CATEGORIES:
             value = examples.person(path.stem, category)
             with Image.open(value["background"]) as photo:
-                (layer,) = value["layers"]
-                assert layer.size == photo.size
-                assert 0.02 < np.asarray(layer.getchannel("A")).astype(bool).mean() < 0.6
+                (file,) = value["layers"]
+                with Image.open(file) as layer:
+                    assert layer.size == photo.size
+                    assert 0.02 < np.asarray(layer.getchannel("A")).astype(bool).mean() < 0.6
 
 
 def test_another_category_repaints_an_example_person_but_never_a_photo_of_ones_own(tmp_path: Path) -> None:

@@ -458,7 +458,9 @@ def test_help_is_quick_and_missing_torch_is_explained(monkeypatch: pytest.Monkey
     code = (
         "import sys, catvton_ov.export.command; print([m for m in ('torch', 'diffusers', 'nncf') if m in sys.modules])"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
+    assert (
+        subprocess.run([sys.executable, "-c", code], capture_output=True, encoding="utf-8", check=True).stdout == "[]\n"
+    )
 
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [name for name in sys.modules if name.startswith("catvton_ov.export.")]:
@@ -499,7 +501,7 @@ def test_only_what_is_needed_comes_from_the_hub(tmp_path: Path) -> None:
         run = subprocess.run(
             [sys.executable, "-c", FETCH, *sources],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
             check=True,
             env=client_settings(hub.url, tmp_path / "hf"),
             cwd=Path(__file__).parent.parent,

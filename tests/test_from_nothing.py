@@ -33,7 +33,7 @@ def run(hub: StandIn, home: Path, *command: str, **env: str) -> subprocess.Compl
     return subprocess.run(
         [sys.executable, "-m", "catvton_ov", *command],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
         env=settings,
         cwd=ROOT,
         timeout=300,

@@ -27,7 +27,7 @@ def test_the_page_works_with_the_pillow_that_gradio_does_not_ask_for_yet(
     subprocess.run(pip, check=True)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join((str(newer), str(ROOT))))
     version = [sys.executable, "-c", "import PIL; print(PIL.__version__)"]
-    assert subprocess.run(version, capture_output=True, text=True, check=True).stdout.startswith("13.")
+    assert subprocess.run(version, capture_output=True, encoding="utf-8", check=True).stdout.startswith("13.")
     with served_page(tmp_path) as url:
         visitor = Visitor(url)
         names = ("person/Ada.png", "garment/upper-plain.png", "mask/Ada-upper.png")

@@ -212,7 +212,7 @@ def test_a_seed_gives_the_same_picture_in_another_process_which_writes_nothing(
     env = {"HOME": str(home), "TMPDIR": str(home), "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "PATH": ""}
     command = [sys.executable, "-c", RUN, str(golden_bundle), str(GOLDEN), "7", "0", "4294967295"]
     before = sorted((path, path.stat().st_mtime_ns) for path in golden_bundle.rglob("*"))
-    run = subprocess.run(command, capture_output=True, text=True, check=True, env=env, cwd=home, timeout=300)
+    run = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, env=env, cwd=home, timeout=300)
     there = dict(line.split() for line in run.stdout.splitlines())
     here = {
         str(seed): pipeline(*inputs(), dataclasses.replace(QUICK, seed=seed)).picture.tobytes().hex()

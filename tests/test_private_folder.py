@@ -7,16 +7,24 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import gradio
 import pytest
 from filelock import FileLock
 
 from catvton_ov.page import private_folder as module
-from catvton_ov.page.private_folder import LOCK, PREFIX, picture_folder, private_folder, remove_abandoned, sweep
+from catvton_ov.page.private_folder import (
+    LOCK,
+    PREFIX,
+    delete_idle_uploads,
+    picture_folder,
+    private_folder,
+    remove_abandoned,
+    sweep,
+)
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -45,49 +53,66 @@ def left(place: Path, name: str = PREFIX + "left") -> Path:
 # --- while it is there -------------------------------------------------------------------------------------------
 
 
-def test_everything_temporary_is_written_into_one_folder_of_our_own_and_goes_with_it(place: Path) -> None:
-    before = dict(os.environ)
-    with private_folder(3600) as folder:
-        assert folder.parent == place
-        assert folder.stat().st_mode & 0o777 == 0o700
-        assert os.environ["GRADIO_TEMP_DIR"] == str(picture_folder(folder))
-        child = "import tempfile; print(tempfile.mkstemp()[1])"
-        for written in (
-            tempfile.mkstemp()[1],
-            tempfile.mkdtemp(),
-            subprocess.run([sys.executable, "-c", child], capture_output=True, text=True, check=True).stdout.strip(),
-        ):
-            assert Path(written).is_relative_to(folder)
-    assert list(place.iterdir()) == []
-    assert dict(os.environ) == before
-    assert tempfile.tempdir is None
-    assert "sweeper" not in {thread.name for thread in threading.enumerate()}
+def test_everything_temporary_is_written_into_one_folder_of_our_own(place: Path) -> None:
+    folder = private_folder(3600)
+    assert folder.parent == place
+    assert folder.stat().st_mode & 0o777 == 0o700
+    assert os.environ["GRADIO_TEMP_DIR"] == str(picture_folder(folder))
+    assert Path(gradio.routes.DEFAULT_TEMP_DIR) == picture_folder(folder)  # which Gradio reads when it is imported
+    child = "import tempfile; print(tempfile.mkstemp()[1])"
+    for written in (
+        tempfile.mkstemp()[1],
+        tempfile.mkdtemp(),
+        subprocess.run([sys.executable, "-c", child], capture_output=True, encoding="utf-8", check=True).stdout.strip(),
+    ):
+        assert Path(written).is_relative_to(folder)
 
 
 def test_what_is_old_is_swept_but_not_the_folders_themselves(place: Path) -> None:
-    with private_folder(0.4) as folder:
-        old = picture_folder(folder) / "hash" / "photo.png"
-        old.parent.mkdir()
-        old.write_bytes(b"photo")
-        os.utime(old, (0, 0))  # a copy of an old file is a new one
-        sweep(picture_folder(folder), keep_seconds=3600)
-        assert old.exists()
-        deadline = time.monotonic() + 20
-        while old.parent.exists() and time.monotonic() < deadline:
-            time.sleep(0.05)
-        assert not old.parent.exists()
-        assert picture_folder(folder).is_dir()
-        assert Path(tempfile.gettempdir()).is_dir()
+    folder = private_folder(0.4)
+    old = picture_folder(folder) / "hash" / "photo.png"
+    old.parent.mkdir()
+    old.write_bytes(b"photo")
+    os.utime(old, (0, 0))  # a copy of an old file is a new one
+    sweep(picture_folder(folder), keep_seconds=3600)
+    assert old.exists()
+    wait_until(lambda: not old.parent.exists())
+    assert picture_folder(folder).is_dir()
+    assert Path(tempfile.gettempdir()).is_dir()
+    assert (folder / LOCK).exists()
 
 
-def test_each_page_sweeps_its_own_folder_by_its_own_clock(place: Path) -> None:
+def test_an_upload_that_came_to_nothing_goes_soon_and_one_that_is_arriving_stays(place: Path) -> None:
+    folder = place / "pictures"
+    (folder / "hash").mkdir(parents=True)
+    whole, arriving, idle = folder / "hash" / "photo.png", folder / "tmparriving", folder / "tmpidle"
+    for path in (whole, arriving, idle):
+        path.write_bytes(b"photo")
+    for path in (whole, idle):
+        os.utime(path, (time.time() - 61, time.time() - 61))
+    delete_idle_uploads(folder)
+    assert [path.exists() for path in (whole, arriving, idle)] == [True, True, False]
+
+
+def test_each_page_sweeps_its_own_folder_by_its_own_clock(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The shortest --keep-seconds of all pages under one folder won."""
-    with private_folder(3600) as patient:
-        photo = picture_folder(patient) / "photo.png"
-        photo.write_bytes(b"photo")
-        with private_folder(0.05):
-            time.sleep(0.5)
-        assert photo.exists()
+    patient = private_folder(3600)
+    photo = picture_folder(patient) / "photo.png"
+    photo.write_bytes(b"photo")
+    monkeypatch.setenv("GRADIO_TEMP_DIR", str(place))
+    hasty = private_folder(0.05)
+    hurried = picture_folder(hasty) / "hash" / "photo.png"
+    hurried.parent.mkdir()
+    hurried.write_bytes(b"photo")
+    wait_until(lambda: not hurried.exists())
+    assert photo.exists()
+
+
+def wait_until(met: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 20
+    while not met():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 # --- however it ends ---------------------------------------------------------------------------------------------
@@ -95,18 +120,36 @@ def test_each_page_sweeps_its_own_folder_by_its_own_clock(place: Path) -> None:
 SERVING = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs tests in the background has switched off
-from catvton_ov.page.private_folder import picture_folder, private_folder
-with private_folder(3600) as folder:
-    (picture_folder(folder) / "photo.png").write_bytes(b"photo")
-    print(folder, flush=True)
-    time.sleep(600)
+from catvton_ov.page.private_folder import (
+    LOCK,
+    PREFIX,
+    delete_idle_uploads,
+    picture_folder,
+    private_folder,
+    remove_abandoned,
+    sweep,
+)
+folder = private_folder(3600)
+(picture_folder(folder) / "photo.png").write_bytes(b"photo")
+print(folder, flush=True)
+time.sleep(600)
+"""
+
+
+LATE = """
+def late():
+    (picture_folder(folder) / "late").mkdir(parents=True, exist_ok=True)
+    (picture_folder(folder) / "late" / "photo.png").write_bytes(b"photo")
+    print("late", flush=True)
 """
 
 
 @pytest.fixture
 def process() -> Iterator[subprocess.Popen[str]]:
     command = [sys.executable, "-c", SERVING]
-    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, stderr=subprocess.DEVNULL) as running:
+    with subprocess.Popen(
+        command, cwd=ROOT, stdout=subprocess.PIPE, encoding="utf-8", stderr=subprocess.DEVNULL
+    ) as running:
         yield running
         running.kill()
 
@@ -119,16 +162,22 @@ def test_photos_are_gone_however_the_page_ends(process: subprocess.Popen[str], e
     assert (folder / "pictures" / "photo.png").exists()
     process.send_signal(end)
     process.wait(20)
-    deadline = time.monotonic() + 20
-    while folder.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert not folder.exists()
+    wait_until(lambda: not folder.exists())
+
+
+def test_a_photo_that_arrives_while_the_page_ends_is_gone_too(place: Path) -> None:
+    """The page deleted its folder itself, and Gradio made it anew for an upload that was on its way: for ever."""
+    code = LATE + SERVING.replace("time.sleep(600)", "import atexit; atexit.register(late)")
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, encoding="utf-8", check=True)
+    folder, told = run.stdout.splitlines()
+    assert told == "late"
+    wait_until(lambda: not Path(folder).exists())
 
 
 def test_what_an_earlier_page_has_left_goes_with_the_next_one(place: Path) -> None:
     abandoned = left(place)
-    with private_folder(3600):
-        assert not abandoned.exists()
+    private_folder(3600)
+    assert not abandoned.exists()
 
 
 # --- never more than its own -------------------------------------------------------------------------------------
@@ -183,6 +232,5 @@ def test_a_folder_that_was_made_this_moment_is_let_alone(place: Path, monkeypatc
 def test_a_folder_that_another_user_has_planted_is_neither_deleted_nor_used(place: Path) -> None:
     planted = left(place)
     os.chown(planted, 65534, 65534)
-    with private_folder(3600) as folder:
-        assert folder != planted
+    assert private_folder(3600) != planted
     assert (planted / "pictures" / "photo.png").exists()

@@ -79,7 +79,7 @@ class Client:
         settings["HF_HUB_DOWNLOAD_TIMEOUT"] = "100"  # seconds without a byte, after which the client would ask again
         command = [sys.executable, "-c", OPEN, str(limit), *sources]
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen(command, text=True, env=settings | env, cwd=ROOT, **pipes)
+        return subprocess.Popen(command, encoding="utf-8", env=settings | env, cwd=ROOT, **pipes)
 
     def open(self, *sources: str, limit: int = 0, **env: str) -> list[Any]:
         """For each source {"folder", "told"}, or the error."""

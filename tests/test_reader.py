@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -138,7 +139,9 @@ def rows_of_the_visitor_before(who: str, tmp_path: Path, *packages: Path) -> int
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, (tmp_path, *packages, ROOT)))}
     environment |= {"MALLOC_MMAP_MAX_": "0", "MALLOC_TRIM_THRESHOLD_": "1000000000"}  # as after hours of serving
     command = [sys.executable, "-c", VISITORS, who]
-    return int(subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    return int(
+        subprocess.run(command, env=environment, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout
+    )
 
 
 def test_a_decoder_that_shows_old_memory_shows_nobody_elses_photo(tmp_path: Path) -> None:
@@ -229,13 +232,50 @@ def test_the_largest_picture_of_every_costly_kind_fits_into_the_bounds(reader: S
         assert sorted(reader.read(content, "photo", name).size) == sorted(size), name
 
 
-def test_a_process_that_was_killed_is_replaced(reader: StrangersReader) -> None:
+@pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGSTOP])
+def test_a_process_that_ended_or_hangs_is_replaced_and_no_photo_is_called_damaged(
+    reader: StrangersReader, end: signal.Signals, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "FORKING_SECONDS", 1.0)
     for _ in range(3):
         assert reads_again(reader)
         assert reader._process is not None
-        os.kill(reader._process.pid, signal.SIGKILL)
-        reader._process.wait()
+        os.kill(reader._process.pid, end)
+        assert reads_again(reader)  # at once: nobody has seen yet that it ended
+
+
+def test_photos_are_read_while_the_process_is_killed_again_and_again(reader: StrangersReader) -> None:
+    """25 of 160 good photos were called damaged."""
+    content = PHOTO.read_bytes()
+    over = threading.Event()
+
+    def killing() -> None:
+        while not over.wait(0.7):
+            if (process := reader._process) is not None:
+                process.kill()
+
+    with ThreadPoolExecutor(5) as threads:
+        threads.submit(killing)
+        told = list(threads.map(lambda _: refusal(reader, content), range(30)))
+        over.set()
+    assert not {sentence for sentence in told if sentence and "server" not in sentence}
     assert reads_again(reader)
+
+
+@pytest.mark.parametrize("fault", ["os.fork = fail", "sys.exit(3)"], ids=["it cannot fork", "it cannot start"])
+def test_what_is_wrong_on_the_server_is_said_and_logged_as_that(
+    fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    code = f"import os, sys\ndef fail():\n    raise BlockingIOError\nif 'decoder' in str(sys.orig_argv):\n    {fault}\n"
+    (tmp_path / "sitecustomize.py").write_text(code)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    reader = StrangersReader()
+    try:
+        with pytest.raises(ImageError, match="something is wrong on the server"):
+            reads_again(reader)
+        assert "the process that reads pictures does not" in caplog.text
+    finally:
+        reader.close()
 
 
 def test_a_fork_that_tells_another_size_than_it_may_is_not_believed(

@@ -539,7 +539,9 @@ def test_full_size(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         seconds, peak = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         xml = tmp_path / name / IR_NAME
         command = [sys.executable, "-c", SERVE, str(xml), *map(str, pictures)]
-        output = subprocess.run(command, capture_output=True, text=True, check=True, cwd=Path(__file__).parents[1])
+        output = subprocess.run(
+            command, capture_output=True, encoding="utf-8", check=True, cwd=Path(__file__).parents[1]
+        )
         scores, figures = json.loads(output.stdout)
         error = np.abs(np.array(scores) - expected)
         lines.append(

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -26,7 +27,7 @@ from catvton_ov.page.bounds import Bounds, Rate, client_of
 from catvton_ov.page.masks import Wish, parse, put_mask
 from catvton_ov.page.serving import serving
 from tests.hub_standin import Stall, files_of, serve
-from tests.serving import ROOT, served_page
+from tests.serving import ROOT, served_page, served_process
 from tests.visitor import Visitor
 
 EXAMPLES = ROOT / "assets" / "paper_doll" / "examples"
@@ -79,7 +80,10 @@ def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_bro
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait(30)
-    assert list((tmp_path / "cache").rglob("Ada.png"))
+    deadline = time.monotonic() + 20
+    while list((tmp_path / "cache").rglob("*.png")) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert list((tmp_path / "cache").rglob("*.png")) == [], "photos of the killed page are kept"
     process = subprocess.Popen([*command, "--model", "paper_doll", "--model", str(broken)], cwd=ROOT, env=environment)
     try:
         _wait_for(url)
@@ -95,11 +99,13 @@ def test_a_page_killed_at_work_serves_again_and_clears_up_after_itself_and_a_bro
         deadline = time.monotonic() + 60
         while list((tmp_path / "cache").rglob("*.png")) and time.monotonic() < deadline:
             time.sleep(0.3)
-        assert list((tmp_path / "cache").rglob("*.png")) == [], "photos of the killed page are kept"
+        assert list((tmp_path / "cache").rglob("*.png")) == [], "photos are kept longer than --keep-seconds"
     finally:
         process.terminate()
         process.wait(30)
-    assert [path for path in (tmp_path / "cache").rglob("*") if path.is_file()] == []
+    while list((tmp_path / "cache").iterdir()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert list((tmp_path / "cache").iterdir()) == []
 
 
 def _wait_for(url: str) -> None:
@@ -111,6 +117,32 @@ def _wait_for(url: str) -> None:
         except httpx.HTTPError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+def test_an_upload_on_its_way_while_the_page_ends_leaves_nothing(tmp_path: Path) -> None:
+    """Photos stayed for ever: the page cleared up and was still receiving."""
+    over = threading.Event()
+
+    def send(url: str) -> None:
+        visitor = Visitor(url)
+        while not over.is_set():
+            try:
+                visitor.upload(bytes(60_000), "photo.png")
+            except httpx.HTTPError:
+                return
+
+    with ThreadPoolExecutor(2) as threads, served_process(tmp_path) as (url, process):
+        sending = [threads.submit(send, url) for _ in range(2)]
+        time.sleep(1)
+        os.kill(process, signal.SIGTERM)
+        for each in sending:
+            each.result(60)
+        over.set()
+    deadline = time.monotonic() + 30
+    places = (tmp_path / "cache", tmp_path / "system")
+    while (left := [path for place in places for path in place.rglob("*")]) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert left == []
 
 
 def test_the_pace_counts_each_visitor_by_the_minute_and_forgets_the_oldest() -> None:

@@ -17,6 +17,7 @@ from starlette.formparsers import MultiPartException
 from starlette.responses import JSONResponse
 
 from catvton_ov.errors import OptionsError, RefusedError, TryOnError
+from catvton_ov.page import words
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -97,6 +98,11 @@ class Doorkeeper:
                 await _answer(refusal, scope, receive, send)
         except TryOnError as error:
             await _answer(RefusedError(400, str(error)), scope, receive, send)
+        except OSError as error:
+            if begun:
+                raise
+            log.error("a request to %s failed: %s", scope["path"], error.strerror)
+            await _answer(RefusedError(507, words.no_folder(error)), scope, receive, send)
         except Exception as error:
             if begun:
                 raise
@@ -121,7 +127,7 @@ class Doorkeeper:
         if not self._requests.allows(visitor):
             raise RefusedError(429, "That was very much in one minute; wait a moment, then try again.")
         kind = headers.get(b"content-type", b"")
-        if kind.startswith(b"multipart/"):
+        if kind.strip().lower().startswith(b"multipart/"):
             return _counted(receive, self.bounds.request_bytes, _boundary(kind))
         body = await _read(receive, self.bounds.json_bytes)
         values = _parsed(body)
@@ -222,7 +228,7 @@ def _counted(receive: Receive, most: int, boundary: bytes) -> Receive:
     A body that ends without its last boundary is no whole one, and what was written of it would stay.
     """
     seen, over, ending = 0, False, b""
-    last = b"--" + boundary + b"--"
+    last = b"\r\n--" + boundary + b"--"
 
     async def read() -> Message:
         nonlocal seen, over, ending

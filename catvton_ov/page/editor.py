@@ -64,13 +64,15 @@ def editor_value(
     Args:
         outline: (H, W), drawn onto the layer in a colour of its own, which never counts as painted.
     """
-    layers = []
-    if mask is not None:
-        alpha = round(255 * PAINT_ALPHA)
-        pixels = np.zeros((*mask.size[::-1], 4), np.uint8)
-        pixels[..., :3] = PAINT
-        pixels[..., 3] = np.where(np.asarray(mask.convert("L")) >= 128, alpha, 0)
-        if outline is not None:
-            pixels[outline & (pixels[..., 3] == 0)] = (*OUTLINE, 255)
-        layers.append(Image.fromarray(pixels))
+    layers = [] if mask is None else [mask_layer(mask, outline)]
     return {"background": photo, "layers": layers, "composite": None}
+
+
+def mask_layer(mask: Image.Image, outline: npt.NDArray[np.bool_] | None = None) -> Image.Image:
+    """A mask as the layer that `editor_value` describes: RGBA, of its size."""
+    pixels = np.zeros((*mask.size[::-1], 4), np.uint8)
+    pixels[..., :3] = PAINT
+    pixels[..., 3] = np.where(np.asarray(mask.convert("L")) >= 128, round(255 * PAINT_ALPHA), 0)
+    if outline is not None:
+        pixels[outline & (pixels[..., 3] == 0)] = (*OUTLINE, 255)
+    return Image.fromarray(pixels)

@@ -7,16 +7,21 @@ examples/garment/CATEGORY-NAME.png  a garment of the category
 
 from __future__ import annotations
 
-import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from catvton_ov.bundle import Bundle
+from catvton_ov.errors import OptionsError
 from catvton_ov.files import write_whole
-from catvton_ov.page.editor import EditorValue, editor_value
+from catvton_ov.marking import to_png
+from catvton_ov.page import words
+from catvton_ov.page.editor import EditorValue, mask_layer
+from catvton_ov.page.private_folder import EXAMPLES
 from catvton_ov.pictures.reader import PictureReader
+
+LAYER = "mask.png"
 
 
 class Examples:
@@ -44,14 +49,8 @@ class Examples:
         Raises:
             BundleError: the example is not what the manifest says. OSError: the copy cannot be written.
         """
-        name = path.relative_to(self._bundle.folder).as_posix()
-        copy = self._folder / "examples" / self._bundle.manifest.files[name].sha256 / path.name
-        try:
-            os.utime(copy)  # it is in use: what is swept is what was written long ago
-        except FileNotFoundError:
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            write_whole(copy, self._bundle.read(name))
-        return str(copy)
+        name = self._name(path)
+        return self._kept(self._bundle.manifest.files[name].sha256, path.name, lambda: self._bundle.read(name))
 
     def person(self, name: str, category: str) -> EditorValue:
         """The editor's value for a person (the stem of the file), the category's mask painted on if there is one.
@@ -60,19 +59,42 @@ class Examples:
         """
         masks = {path.stem: path for path in self._bundle.examples("mask")}
         mask = masks.get(f"{name}-{category}")
-        painted = None if mask is None else self._reader.read(mask, "mask", "mask of the example")
-        return editor_value(self.copy(self._path(name)), painted)
+        photo = self.copy(self._path(name))
+        layers = []
+        if mask is not None:
+            record = self._bundle.manifest.files[self._name(mask)]
+            layers.append(self._kept(record.sha256, LAYER, lambda: self._layer(mask)))
+        return {"background": photo, "layers": layers, "composite": None}
 
     def shows(self, name: str, editor: EditorValue | None) -> bool:
         """Whether the photo in the editor is the example person `name`."""
         photo = (editor or {}).get("background")
         if photo is None or name not in {path.stem for path in self.persons}:
             return False
-        example = self._reader.read(self._path(name), "photo", "example")
+        example = self._reader.read(Path(self.copy(self._path(name))), "photo", "example")
         return photo.size == example.size and bool(np.array_equal(np.asarray(photo), np.asarray(example)))
 
+    def _layer(self, mask: Path) -> bytes:
+        """What the editor shows of a mask, as PNG."""
+        painted = self._reader.read(self._bundle.read(self._name(mask)), "mask", "mask of the example")
+        return to_png(mask_layer(painted))
+
+    def _kept(self, digest: str, name: str, content: Callable[[], bytes]) -> str:
+        """The path of a file in the page's folder, which is written once, and whole: visitors share it."""
+        path = self._folder / EXAMPLES / digest / name
+        if not path.exists():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_whole(path, content())
+        return str(path)
+
+    def _name(self, path: Path) -> str:
+        return path.relative_to(self._bundle.folder).as_posix()
+
     def _path(self, name: str) -> Path:
-        return next(path for path in self.persons if path.stem == name)
+        path = next((path for path in self.persons if path.stem == name), None)
+        if path is None:
+            raise OptionsError(words.NO_EXAMPLE)
+        return path
 
     def _rank(self, garment: Path) -> int:
         """Garments are shown category by category, in the order of the categories; others come last."""

@@ -9,12 +9,14 @@ import anyio
 import gradio as gr
 from gradio.components.image_editor import AcceptBlobs, EditorData, EditorDataBlobs
 from gradio.data_classes import FileData
+from gradio.exceptions import ComponentProcessingError
 from gradio.processing_utils import async_move_files_to_cache
 
 from catvton_ov.errors import ImageError, TryOnError
 from catvton_ov.page import words
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import EditorValue
+from catvton_ov.page.values import is_no_room
 from catvton_ov.pictures.reader import Kind, PictureReader
 
 PICTURES = (gr.Image, gr.ImageSlider, gr.ImageEditor)  # what Gradio would decode in this very process
@@ -50,6 +52,16 @@ class GuardedBlocks(gr.Blocks):
             raise gr.Error(words.sentence(error), title=words.REFUSED, print_exception=False) from None
         except Exception:
             raise gr.Error(words.UNREADABLE, title=words.REFUSED, print_exception=False) from None
+
+    async def postprocess_data(self, *given: Any, **named: Any) -> Any:
+        """Gradio's; a disk that is full is one sentence."""
+        try:
+            return await super().postprocess_data(*given, **named)
+        except Exception as error:
+            cause = error.__cause__ if isinstance(error, ComponentProcessingError) else error
+            if is_no_room(cause):
+                raise gr.Error(words.no_folder(cause), title=words.REFUSED, print_exception=False) from None
+            raise
 
     async def _picture(self, block: Any, value: Any, explicit_call: bool) -> Any:
         """What a handler gets for a picture component's value; raises an exception for a file that is no upload."""

@@ -22,6 +22,7 @@ from catvton_ov.page.editor import EditorValue, photo_and_paint
 from catvton_ov.page.engine import Engine
 from catvton_ov.page.examples import Examples
 from catvton_ov.page.masks import Parsed, Wish, parse, persons_of, put_mask, readjusted
+from catvton_ov.page.private_folder import check_room
 from catvton_ov.page.sizes import offered, shown
 from catvton_ov.page.speed import preset_of
 from catvton_ov.page.values import chosen, shown_to_visitor
@@ -65,7 +66,13 @@ class Handlers:
             yield self._unopened(words.NOT_OPENED)
 
     def _opened(self, model: str, bundle: Bundle) -> tuple[Any, ...]:
-        """What `show_model` shows of a model that is open; raises what copying its examples raises."""
+        """What `show_model` shows of a model that is open.
+
+        Raises:
+            BundleError: its files have gone or changed since. OSError: the page cannot keep any picture.
+        """
+        bundle.check_presence()
+        check_room(self.folder)
         examples = self.examples(model)
         person, garment, category = None, None, CATEGORIES[0]
         name = ""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from pathlib import Path
-from tempfile import TemporaryFile
 from typing import Any
 
 import anyio.to_thread
@@ -15,9 +14,8 @@ from starlette.routing import Route
 from catvton_ov.errors import TryOnError
 from catvton_ov.page import words
 from catvton_ov.page.engine import Engine
+from catvton_ov.page.private_folder import check_room
 from catvton_ov.safety import PART as CHECKER
-
-PROBE_BYTES = 100_000  # that have to fit into the page's folder
 
 
 def health_route(engine: Engine, folder: Path) -> Route:
@@ -44,8 +42,7 @@ def _health(engine: Engine, folder: Path) -> dict[str, Any]:
     first = models[0]  # what visitors see first
     state, reason = first["state"], first["reason"]
     try:
-        with TemporaryFile(dir=folder) as probe:
-            probe.write(bytes(PROBE_BYTES))
+        check_room(folder)
     except OSError as error:
         state, reason = "failed", words.no_folder(error)
     return {"state": state, "reason": reason, "models": models}

@@ -5,8 +5,9 @@
         pictures/      uploads and results: what Gradio calls its cache
         temporary/     whatever else is written meanwhile, such as uploads that are still arriving
 
-Whatever ends the page, a process that watches it (the janitor) deletes the folder. Where that was killed as well, the
-next page of the same user does.
+The page does not delete it: it may still be receiving an upload while it ends. A process that watches it (the janitor)
+does, once there is no page any more, whatever has ended it. Where that was killed as well, the next page of the same
+user does.
 """
 
 from __future__ import annotations
@@ -19,8 +20,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -30,17 +30,25 @@ from catvton_ov.files import is_private_folder
 PREFIX = "catvton-ov-"
 LOCK = "in-use.lock"
 BEGINNING_SECONDS = 10.0  # a younger folder may belong to a page that is about to take its lock
-_VARIABLES = ("GRADIO_TEMP_DIR", "TMPDIR")
-# The end of what it reads comes with the end of the page, however that comes.
-_JANITOR = "import shutil, sys; sys.stdin.buffer.read(); shutil.rmtree(sys.argv[1], ignore_errors=True)"
+EXAMPLES = "examples"  # among the pictures: copies of a bundle's own, which are no visitor's
+PROBE_BYTES = 100_000  # that have to fit into the folder
+IDLE_SECONDS = 60.0  # after which an upload that is not written to any more is not coming
+# The end of what it reads comes with the end of the page, however that comes. What is being written meanwhile by
+# processes of the page's own, which end a moment later, is deleted by the second round.
+_JANITOR = """
+import shutil, sys, time
+sys.stdin.buffer.read()
+for pause in (0, 2):
+    time.sleep(pause)
+    shutil.rmtree(sys.argv[1], ignore_errors=True)
+"""
 
 
-@contextmanager
-def private_folder(keep_seconds: float) -> Iterator[Path]:
-    """A new folder (mode 0700) in which this process writes whatever is temporary, for as long as the context lasts.
+def private_folder(keep_seconds: float) -> Path:
+    """A new folder (mode 0700) in which this process and those it starts write whatever is temporary, until it ends.
 
-    It is made in $GRADIO_TEMP_DIR, else in the system's folder for temporary files; meanwhile both mean a place in it.
-    Files in it that are older than `keep_seconds` are deleted, those that Gradio knows nothing of included.
+    It is made in $GRADIO_TEMP_DIR, else in the system's folder for temporary files; both mean a place in it from now
+    on. Files in it that are older than `keep_seconds` are deleted, and those of uploads that came to nothing sooner.
 
     Raises:
         OSError: there is no place where a folder can be made.
@@ -49,8 +57,14 @@ def private_folder(keep_seconds: float) -> Iterator[Path]:
     place.mkdir(mode=0o700, parents=True, exist_ok=True)
     remove_abandoned(place)
     folder = Path(tempfile.mkdtemp(prefix=PREFIX, dir=place))
-    with FileLock(folder / LOCK), _cleared_up(folder), _as_temporary(folder), _swept(folder, place, keep_seconds):
-        yield folder
+    lock = FileLock(folder / LOCK, thread_local=False)  # the sweeper looks at it
+    lock.acquire()
+    _start_janitor(folder)
+    for part in (picture_folder(folder), _temporary(folder)):
+        part.mkdir()
+    _use_as_temporary(folder)
+    threading.Thread(target=_sweep_for_ever, args=(folder, keep_seconds, lock), name="sweeper", daemon=True).start()
+    return folder
 
 
 def picture_folder(folder: Path) -> Path:
@@ -58,66 +72,75 @@ def picture_folder(folder: Path) -> Path:
     return folder / "pictures"
 
 
-@contextmanager
-def _cleared_up(folder: Path) -> Iterator[None]:
-    """Delete the folder at the end; if this process does not come to that, the janitor does."""
-    janitor = subprocess.Popen(
+def _temporary(folder: Path) -> Path:
+    return folder / "temporary"
+
+
+def _start_janitor(folder: Path) -> None:
+    """Have the folder deleted when this process is no more."""
+    theirs, ours = os.pipe()  # our end is closed by the system alone
+    subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _JANITOR, str(folder)],
-        stdin=subprocess.PIPE,
+        stdin=theirs,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         cwd=folder.anchor,
         start_new_session=True,  # what ends the page, such as Ctrl-C in its terminal, does not reach it
     )
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        janitor.communicate()
+    os.close(theirs)
+    os.set_inheritable(ours, False)
 
 
-@contextmanager
-def _as_temporary(folder: Path) -> Iterator[None]:
+def _use_as_temporary(folder: Path) -> None:
     """Let Gradio, and everything that uses `tempfile` here or in child processes, write into the folder."""
-    before = {name: os.environ.get(name) for name in _VARIABLES}
-    before_python = tempfile.tempdir
-    for part in (picture_folder(folder), folder / "temporary"):
-        part.mkdir()
     os.environ["GRADIO_TEMP_DIR"] = str(picture_folder(folder))  # Gradio reads it whenever a component is made
-    os.environ["TMPDIR"] = tempfile.tempdir = str(folder / "temporary")
-    try:
-        yield
-    finally:
-        tempfile.tempdir = before_python
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
+    os.environ["TMPDIR"] = tempfile.tempdir = str(_temporary(folder))
+    for name, module in list(sys.modules.items()):  # Gradio has read it once for all when it was imported
+        if name.startswith("gradio.") and hasattr(module, "DEFAULT_TEMP_DIR"):
+            vars(module)["DEFAULT_TEMP_DIR"] = str(picture_folder(folder))
 
 
-@contextmanager
-def _swept(folder: Path, place: Path, keep_seconds: float) -> Iterator[None]:
-    over = threading.Event()
+def _sweep_for_ever(folder: Path, keep_seconds: float, lock: FileLock) -> None:
+    """Until the process ends, which gives the lock back."""
+    while lock.is_locked:
+        time.sleep(min(15.0, keep_seconds / 4))
+        for part in (picture_folder(folder), _temporary(folder)):
+            sweep(part, keep_seconds)
+            delete_idle_uploads(part)
+        with suppress(OSError):  # cleaners of temporary folders let alone what is young
+            for path in (folder, folder / LOCK, picture_folder(folder), _temporary(folder)):
+                os.utime(path)
+        remove_abandoned(folder.parent)
 
-    def sweep_until_over() -> None:
-        while not over.wait(min(60.0, keep_seconds / 4)):
-            for part in (picture_folder(folder), folder / "temporary"):
-                sweep(part, keep_seconds)
-            remove_abandoned(place)
 
-    sweeper = threading.Thread(target=sweep_until_over, name="sweeper", daemon=True)
-    sweeper.start()
-    try:
-        yield
-    finally:
-        over.set()
-        sweeper.join(5)
+def delete_idle_uploads(folder: Path) -> None:
+    """Delete what uploads have left that broke off, or that nobody took: files right in the folder.
+
+    Gradio writes an upload there, and moves it to a folder of its own when it is whole.
+    """
+    oldest = time.time() - IDLE_SECONDS
+    with suppress(OSError), os.scandir(folder) as entries:
+        for entry in entries:
+            with suppress(OSError):  # deleted meanwhile
+                if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < oldest:
+                    os.unlink(entry)
+
+
+def check_room(folder: Path) -> None:
+    """Raise OSError where nothing can be written into a folder."""
+    with tempfile.TemporaryFile(dir=folder) as probe:
+        probe.write(bytes(PROBE_BYTES))
 
 
 def sweep(folder: Path, keep_seconds: float) -> None:
-    """Delete every file in `folder` that was written longer ago, and the folders that this leaves empty."""
+    """Delete every file in `folder` that was written longer ago, and the folders that this leaves empty.
+
+    Examples stay: they are shown for as long as a page is open, and there are only so many.
+    """
     oldest = time.time() - keep_seconds
     for parent, _, names in os.walk(folder, topdown=False):  # which follows no links
+        if Path(parent).is_relative_to(folder / EXAMPLES):
+            continue
         for path in (Path(parent, name) for name in names):
             with suppress(OSError):  # deleted meanwhile
                 if path.lstat().st_ctime < oldest:  # a copy has its original's mtime
@@ -132,13 +155,13 @@ def remove_abandoned(place: Path) -> None:
     with suppress(OSError), os.scandir(place) as entries:
         for entry in entries:
             with suppress(OSError, Timeout):
-                if _is_private(entry):
+                if _is_abandoned(entry):
                     with FileLock(Path(entry, LOCK), timeout=0):
                         shutil.rmtree(entry, ignore_errors=True)
 
 
-def _is_private(entry: os.DirEntry[str]) -> bool:
-    """Whether a page of this user made a folder, some time ago."""
+def _is_abandoned(entry: os.DirEntry[str]) -> bool:
+    """Whether a page of this user made a folder, some time ago; its lock tells whether it still uses it."""
     if not entry.name.startswith(PREFIX):
         return False
     status = entry.stat(follow_symlinks=False)

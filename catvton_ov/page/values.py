@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeGuard
 
 import gradio as gr
 
-from catvton_ov.errors import ImageError, OptionsError, RefusedError, TryOnError
+from catvton_ov.errors import BundleError, ImageError, OptionsError, RefusedError, TryOnError
 from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep, size_of
 from catvton_ov.page import words
 from catvton_ov.page.caller import is_awaited
@@ -26,10 +27,19 @@ def shown_to_visitor() -> Iterator[None]:
     try:
         yield
     except TryOnError as error:
+        if isinstance(error, BundleError):
+            log.error("%s", error)  # which is the owner's business
         raise gr.Error(words.sentence(error), title=words.REFUSED, duration=None, print_exception=False) from error
     except Exception as error:
+        if is_no_room(error):
+            raise gr.Error(words.no_folder(error), title=words.REFUSED, print_exception=False) from error
         log.exception("a try-on failed")
         raise gr.Error(words.UNEXPECTED, title=words.REFUSED, print_exception=False) from error
+
+
+def is_no_room(error: BaseException | None) -> TypeGuard[OSError]:
+    """Whether something failed because nothing can be written."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def given(file: str | None, what: str) -> Path:

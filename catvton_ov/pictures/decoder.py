@@ -4,10 +4,10 @@ A decoder with a fault may crash, run for minutes, take all the memory there is,
 (GHSA-q45j-58j2-45rg). So the page decodes nothing that visitors send: it asks this process, which has read Pillow and
 nothing else, to fork for every picture. The fork knows one file, has bounds, and ends with its answer.
 
-The process with the other end of the socket FD sends a byte with two file descriptors for every picture: a socket, and
-the file. Over that socket go, in this order:
+The process at the other end of the socket FD gets a byte once this one is ready. For every picture it sends a byte with
+two file descriptors, a socket and the file. Over that socket go, in this order:
 
-    here -> page    the fork's process id, 4 bytes
+    here -> page    the fork's process id, 4 bytes; NO_FORK where there can be none now
     page -> here    a Request as JSON, 4 bytes of length before it
     here -> page    an Answer as JSON, likewise; where it tells a size, then that picture's pixels, row by row
 """
@@ -21,6 +21,7 @@ import socket
 import struct
 import sys
 import time
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -30,6 +31,8 @@ from catvton_ov.errors import ImageError
 from catvton_ov.pictures.reading import Size, accepted_formats, bands, read_layer, read_mask, read_photo
 
 MEGABYTE = 2**20
+READY = b"r"
+NO_FORK = 2**32 - 1  # in the place of a process id
 LENGTH = struct.Struct(">I")
 SENT_PIXELS = 300_000  # at once: what fits into a core's cache goes twice as fast as a whole photo
 READERS = {"photo": read_photo, "mask": read_mask, "layer": read_layer}
@@ -95,15 +98,21 @@ def serve(control: socket.socket) -> None:
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the system clears up after the forks
     accepted_formats()  # else every fork would import them anew
     Image.init()
+    with suppress(BrokenPipeError):  # the page has ended meanwhile
+        control.sendall(READY)
     while True:
         asked, descriptors, _, _ = socket.recv_fds(control, 1, 2)
         if not asked:
             return
-        child = os.fork()
+        try:
+            child = os.fork()
+        except OSError:  # too many processes, or too little memory
+            child = NO_FORK
         if child == 0:
             control.close()
             _answer(*descriptors)
-        os.write(descriptors[0], LENGTH.pack(child))
+        with suppress(OSError):  # the page waits no more
+            os.write(descriptors[0], LENGTH.pack(child))
         for descriptor in descriptors:
             os.close(descriptor)
 
@@ -111,6 +120,9 @@ def serve(control: socket.socket) -> None:
 def _answer(line_descriptor: int, file_descriptor: int) -> None:
     """Decode one picture, and end the process."""
     try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)  # what libraries say of a picture does not go to the log
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as score:
+            score.write("1000")  # a picture that takes the last memory there is costs its own process
         with socket.socket(fileno=line_descriptor) as line, os.fdopen(file_descriptor, "rb") as file:
             request = Request(**receive(line))
             _bound(request)

@@ -24,7 +24,9 @@ from catvton_ov.errors import ImageError
 from catvton_ov.pictures.decoder import (
     LENGTH,
     MEGABYTE,
+    NO_FORK,
     READERS,
+    READY,
     SENT_PIXELS,
     Answer,
     Request,
@@ -39,6 +41,8 @@ log = logging.getLogger(__name__)
 Kind = Literal["photo", "mask", "layer"]
 MODES = {"photo": "RGB", "mask": "L", "layer": "RGBA"}
 MAX_REFUSAL = 500  # letters
+STARTING_SECONDS = 20.0  # in which a process is ready, however busy the machine is
+FORKING_SECONDS = 10.0  # in which it forks
 
 
 class PictureReader(Protocol):
@@ -73,11 +77,11 @@ class OwnProcess:
 
 @dataclass(frozen=True)
 class DecodingBounds:
-    """What decoding one picture may take; 64 megapixels of the dearest format take half of it."""
+    """What decoding one picture may take: one of 63 megapixels takes up to 0.8 GB; of WebP, 58 megapixels fit."""
 
     memory: int = 1200 * MEGABYTE  # bytes
     cpu_seconds: int = 8  # of a core
-    seconds: float = 15.0  # until the answer is here, on a machine that is busy with a model
+    seconds: float = 45.0  # until the answer is here, on a machine that is busy with a model
     at_once: int = 2  # pictures
     waiting_seconds: float = 60.0  # for its turn
 
@@ -92,11 +96,13 @@ class StrangersReader:
         self._lock = threading.Lock()
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
+        self._is_ready = False
 
     def start(self) -> None:
         """Start the process that forks, so that the first picture does not wait for it."""
         with self._lock:
-            self._started()
+            if self._process is None:
+                self._begin()
 
     def read(self, file: Path | bytes, kind: Kind, what: str, most: int = MAX_PIXELS) -> Image.Image:
         bounds = self.bounds
@@ -114,14 +120,10 @@ class StrangersReader:
             self._end()
 
     def _read(self, file: int, request: Request) -> Image.Image:
+        here, child = self._fork(file, request.what)
         deadline = time.monotonic() + self.bounds.seconds
-        here, there = socket.socketpair()
-        child = 0
         with here:
-            with there:
-                self._hand_over(there.fileno(), file, request.what)
             try:
-                (child,) = LENGTH.unpack(receive_bytes(here, LENGTH.size, deadline))
                 send(here, request)
                 answer = Answer(**receive(here, deadline))
                 if answer.refusal:
@@ -140,36 +142,64 @@ class StrangersReader:
                     "may. Save it again as JPEG or PNG."
                 ) from None
 
-    def _hand_over(self, line: int, file: int, what: str) -> None:
-        """Ask for a fork that reads `file` and answers on `line`; a process that has died is started anew, once."""
-        with self._lock:
-            for last_try in (False, True):
+    def _fork(self, file: int, what: str) -> tuple[socket.socket, int]:
+        """A fork that will read `file`: the line to it, and its process id. What fails here is not the picture's fault.
+
+        A process that has died or does not answer is replaced, once.
+        """
+        reason = ""
+        for _ in range(2):
+            with self._lock:
+                process = self._process
                 try:
-                    socket.send_fds(self._started(), [b"\0"], [line, file])
-                    return
+                    control = self._started()
+                    process = self._process
+                    here, there = socket.socketpair()
+                    with there:
+                        socket.send_fds(control, [b"\0"], [there.fileno(), file])
                 except OSError as error:
+                    reason = str(error)
                     self._end()
-                    if last_try:
-                        log.error("no process that reads pictures can be started: %s", error)
-                        raise ImageError(f"The {what} could not be read: something is wrong on the server.") from None
+                    continue
+            try:
+                (child,) = LENGTH.unpack(receive_bytes(here, LENGTH.size, time.monotonic() + FORKING_SECONDS))
+                if child != NO_FORK:
+                    return here, child
+                reason = "it cannot fork: too many processes, or too little memory"
+            except OSError as error:
+                reason = str(error)
+                with self._lock:
+                    if self._process is process:  # no other thread has replaced it yet
+                        self._end()
+            here.close()
+        log.error("the process that reads pictures does not: %s", reason)
+        raise ImageError(f"The {what} could not be read: something is wrong on the server. Try again later.")
 
     def _started(self) -> socket.socket:
-        """The line to the process that forks."""
+        """The line to the process that forks, which is ready; raises OSError where none can be started."""
         if self._process is not None and self._process.poll() is not None:
             self._end()
         if self._control is None:
-            self._control, there = socket.socketpair()
-            with there:
-                self._process = subprocess.Popen(
-                    [sys.executable, "-P", "-m", "catvton_ov.pictures.decoder", str(there.fileno())],
-                    pass_fds=(there.fileno(),),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                    env=_environment(),
-                    start_new_session=True,  # Ctrl-C in a terminal is the page's business
-                )
+            self._begin()
+        assert self._control is not None
+        if not self._is_ready:
+            self._control.settimeout(STARTING_SECONDS)
+            if self._control.recv(1) != READY:
+                raise ConnectionError("it ended while it started")
+            self._is_ready = True
         return self._control
+
+    def _begin(self) -> None:
+        self._control, there = socket.socketpair()
+        with there:
+            self._process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "catvton_ov.pictures.decoder", str(there.fileno())],
+                pass_fds=(there.fileno(),),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                env=_environment(),
+                start_new_session=True,  # Ctrl-C in a terminal is the page's business
+            )
 
     def _end(self) -> None:
         if self._control is not None:
@@ -178,6 +208,7 @@ class StrangersReader:
             self._process.kill()
             self._process.wait()
         self._control = self._process = None
+        self._is_ready = False
 
 
 def _end_fork(child: int) -> None:
@@ -236,7 +267,8 @@ def page_reader() -> PictureReader:
 def _environment() -> dict[str, str]:
     """What Python needs to find its modules, and no more: no token of ours is in the memory of what decodes."""
     paths = os.pathsep.join(str(Path(path).absolute()) for path in sys.path)
-    return {
+    libraries = ("LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME")  # without which some Pythons do not start
+    return {name: os.environ[name] for name in libraries if name in os.environ} | {
         "PYTHONPATH": paths,
         "OPENBLAS_NUM_THREADS": "1",  # what forks must have no threads
         "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # a fork's memory is all new: large pages save a third
