@@ -6,7 +6,6 @@ import json
 import signal
 import sys
 import threading
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -211,11 +210,10 @@ def main() -> int:
     engine.opening(engine.sources[0])  # begins, and fetches what has to be fetched, before anybody comes
     announce(engine, how.safety_checker)
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the pictures' folder goes too
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # whoever stops the page is no fault
     try:
         pictures = picture_folder(private_folder(how.bounds.keep_seconds))
-        with closing(page_reader()) as reader:
-            launch(build(engine, how, reader, pictures), engine, how, tools, pictures)
+        launch(build(engine, how, page_reader(), pictures), engine, how, tools, pictures)
     except OSError as error:
         where = f" ({error.filename})" if error.filename else ""
         print(f"error: The page cannot be served: {error.strerror or error}{where}.", file=sys.stderr)

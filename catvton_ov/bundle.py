@@ -179,10 +179,10 @@ class Bundle:
             path = self.folder / name
             try:
                 found = path.stat()
-                if name in self._altered and self._altered[name] == _stamp(path, record.sha256):
+                if self._altered.get(name) == _stamp(path, record.sha256):
                     raise self._alteration(name)
             except OSError as error:
-                raise self._unreadable(name, error) from None
+                raise _unreadable(self.folder, name, error) from None
             if found.st_size != record.bytes:
                 raise BundleDamagedError(
                     f"The bundle {self.folder.name} is damaged: {name} has {found.st_size} bytes "
@@ -208,30 +208,26 @@ class Bundle:
                 self._verified.add(name)
                 return
             if sha256(path) != expected:
-                self._altered[name] = before
                 raise self._alteration(name)
             self._verified.add(name)
             if memory is not None and _stamp(path, expected) == before:
                 memory.put(f"verified {path.absolute()}", before)
         except OSError as error:
-            raise self._unreadable(name, error) from None
+            raise _unreadable(self.folder, name, error) from None
 
     def read(self, name: str) -> bytes:
         """What file `name` holds, a small one; raises what `verify` raises."""
         try:
             content = (self.folder / name).read_bytes()
         except OSError as error:
-            raise self._unreadable(name, error) from None
+            raise _unreadable(self.folder, name, error) from None
         if hashlib.sha256(content).hexdigest() != self.manifest.files[name].sha256:
             raise self._alteration(name)
         return content
 
-    def _unreadable(self, name: str, error: OSError) -> BundleError:
-        if isinstance(error, FileNotFoundError | NotADirectoryError):
-            return BundleDamagedError(f"The bundle {self.folder.name} is incomplete: {name} is missing.")
-        return _unreadable(self.folder, name, error)
-
     def _alteration(self, name: str) -> BundleDamagedError:
+        """What is said of a file that was altered, and remembered for as long as it looks the same."""
+        self._altered[name] = _stamp(self.folder / name, self.manifest.files[name].sha256)
         return BundleDamagedError(
             f"The bundle {self.folder.name} is damaged: {name} does not have the checksum of its manifest. "
             "Fetch or export it again."
@@ -273,6 +269,8 @@ def sha256(path: Path) -> str:
 
 
 def _unreadable(folder: Path, name: str, error: OSError) -> BundleError:
+    if isinstance(error, FileNotFoundError | NotADirectoryError):
+        return BundleDamagedError(f"The bundle {folder.name} is incomplete: {name} is missing.")
     return BundleError(
         f"The bundle {folder.name} cannot be read: {name} ({error.strerror}). "
         "The user that runs this program needs the right to read it."

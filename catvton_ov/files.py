@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 PART_NAME = r"\.[0-9a-f]{16}\.part"  # of a file that is being written, as a regular expression
 
 SEAL = b"catvton-ov sealed 1\n"  # begins every sealed file; the SHA-256 of its name and its data follows, then the data

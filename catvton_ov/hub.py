@@ -5,7 +5,6 @@ Settings are those of huggingface_hub: HF_TOKEN, HF_HOME (the cache), HF_HUB_OFF
 
 from __future__ import annotations
 
-import errno
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -28,10 +27,10 @@ from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 from huggingface_hub.utils.tqdm import tqdm as hub_tqdm
 
 from catvton_ov.errors import TryOnError
+from catvton_ov.files import NO_ROOM
 
 _ID = re.compile(r"(?P<repo>(?![.-])[\w.-]+/(?![.-])[\w.-]+)(?:@(?P<revision>[\w./-]+))?")
 _TOKEN = re.compile(r"[\w.-]+", re.ASCII)
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _BAD_TOKEN = "Invalid credentials in Authorization header"  # how the Hub puts it
 
 
@@ -101,7 +100,7 @@ def explained(
             raise failed("The Hub does not know the token: set HF_TOKEN to a valid one, or to none.") from None
         raise failed(f"Fetching {hub_id} from the Hub failed ({type(error).__name__}): try again later.") from error
     except (httpx2.HTTPError, OSError, RuntimeError) as error:  # a RuntimeError is how Xet fails
-        if getattr(error, "errno", None) in _NO_ROOM or "(os error 28)" in str(error):
+        if getattr(error, "errno", None) in NO_ROOM or "(os error 28)" in str(error):
             raise no_room(hub_id, failed) from error
         if isinstance(error, OSError) and error.errno is not None and not isinstance(error, ConnectionError):
             raise failed(

@@ -16,7 +16,7 @@ from catvton_ov.export.command import parse_size
 from catvton_ov.files import check_writable, write_whole
 from catvton_ov.marking import marked, to_png
 from catvton_ov.options import FRAMINGS, GARMENT_CATEGORIES, MaskAdjustment, TryOnOptions, TryOnStep
-from catvton_ov.pictures.reading import as_rgb, open_picture, read_photo
+from catvton_ov.pictures.reading import read_mask, read_photo
 from catvton_ov.presets import PRESETS, default_preset, default_size, preset
 from catvton_ov.samplers import SAMPLERS, SPACINGS
 from catvton_ov.shortcuts import KEYS
@@ -164,15 +164,14 @@ def run_try_on(args: argparse.Namespace) -> int:
     category = args.category or (settings.category if settings else "upper")
     adjustment = settings.adjustment if settings else None
     _check_png(args.out, "--out")
-    person = open_picture(args.person, "photo of the person")
-    garment = open_picture(args.garment, "photo of the garment")
+    person = read_photo(args.person, "photo of the person")
+    garment = read_photo(args.garment, "photo of the garment")
     worn = args.worn or (settings is not None and settings.worn)
     runtime = RuntimeOptions(device=args.device, threads=args.threads, cache_dir=args.cache_dir)
     parser = _parser(args.model, runtime) if args.mask is None or worn else None
     if args.mask is not None:
-        mask = open_picture(args.mask, "mask")
+        mask = read_mask(args.mask)
     elif parser is not None:
-        person = as_rgb(person, "photo of the person")
         number = args.person_number
         if number is None and settings is not None:
             number = settings.person_number
@@ -180,7 +179,6 @@ def run_try_on(args: argparse.Namespace) -> int:
         mask = auto_mask(maps, category, adjustment)
         _tell_persons(maps, number)
     if worn and parser is not None:
-        garment = as_rgb(garment, "photo of the garment")
         garment = worn_garment(garment, parser(garment), category)
     pipeline = TryOnPipeline.load(args.model, args.device, threads=args.threads, cache_dir=args.cache_dir)
     if options.size is None and settings is None:

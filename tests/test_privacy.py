@@ -16,12 +16,15 @@ from tests.hub_standin import files_of, serve
 ROOT = Path(__file__).parent.parent
 GOLDEN = Path(__file__).parent / "golden" / "tryon"
 
-# Python imports a module of this name when it starts: child processes that are Python are watched as well.
+# Python imports a module of this name when it starts: child processes that are Python are watched as well, also those
+# with an environment of their own, as the one that decodes pictures (but not the janitor, which imports nothing).
 WATCHER = r"""
 import json, os, socket, sys
 
-report = os.open(os.environ["WATCHER_REPORT"], os.O_WRONLY | os.O_APPEND)
-allowed = tuple(json.loads(os.environ["WATCHER_ALLOWED"]))
+with open(os.path.join(os.path.dirname(__file__), "watcher.json")) as file:
+    settings = json.load(file)
+report = os.open(settings["report"], os.O_WRONLY | os.O_APPEND)
+allowed = tuple(settings["allowed"])
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 
 
@@ -50,7 +53,7 @@ def fault(event, args):
 
 def outside(path):
     path = os.path.realpath(os.fsdecode(path))
-    return None if path.startswith(allowed) or path.startswith("/dev/") else path
+    return None if path.startswith((*allowed, "/dev/", "/proc/")) else path
 
 
 def watch(event, args):
@@ -98,9 +101,10 @@ class Watched:
         settings = {
             "HOME": str(self.folder / "home"), "TMPDIR": str(self.folder / "tmp"), "PATH": "/usr/bin:/bin",
             "PYTHONPATH": f"{self.folder / 'watcher'}:{ROOT}", "PYTHONDONTWRITEBYTECODE": "1",
-            "WATCHER_REPORT": str(report), "WATCHER_ALLOWED": json.dumps([*allowed, f"{self.folder}/home/.cache"]),
             **env,
         }  # fmt: skip
+        watching = {"report": str(report), "allowed": [*allowed, f"{self.folder}/home/.cache"]}
+        (self.folder / "watcher" / "watcher.json").write_text(json.dumps(watching))
         command = [sys.executable, "-c", code, *arguments]
         run = subprocess.run(
             command, capture_output=True, encoding="utf-8", env=settings, cwd=self.folder / "work", timeout=300

@@ -120,15 +120,7 @@ def wait_until(met: Callable[[], bool]) -> None:
 SERVING = """
 import signal, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # which who runs tests in the background has switched off
-from catvton_ov.page.private_folder import (
-    LOCK,
-    PREFIX,
-    delete_idle_uploads,
-    picture_folder,
-    private_folder,
-    remove_abandoned,
-    sweep,
-)
+from catvton_ov.page.private_folder import picture_folder, private_folder
 folder = private_folder(3600)
 (picture_folder(folder) / "photo.png").write_bytes(b"photo")
 print(folder, flush=True)

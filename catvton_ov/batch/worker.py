@@ -21,7 +21,7 @@ from catvton_ov.masking.automask import auto_mask
 from catvton_ov.masking.labels import LabelMaps
 from catvton_ov.masking.parsers import open_parser
 from catvton_ov.options import MaskAdjustment, TryOnOptions, TryOnResult
-from catvton_ov.pictures.reading import as_rgb, open_picture
+from catvton_ov.pictures.reading import read_mask, read_photo
 from catvton_ov.pipeline import TryOnPipeline
 from catvton_ov.runtime import Runtime, RuntimeOptions
 from catvton_ov.sources import open_bundle
@@ -110,9 +110,9 @@ class Worker:
     def __call__(self, order: Order) -> Made | str:
         """The result, or a sentence saying why this order cannot be made."""
         try:
-            person = as_rgb(_open(order.person, "photo of the person"), "photo of the person")
-            mask = self._mask(person, order) if order.mask is None else _open(order.mask, "mask")
-            garment = _open(order.garment, "photo of the garment")
+            person = read_photo(_file(order.person, "photo of the person"), "photo of the person")
+            mask = self._mask(person, order) if order.mask is None else read_mask(_file(order.mask, "mask"))
+            garment = read_photo(_file(order.garment, "photo of the garment"), "photo of the garment")
             *_, result = self.pipeline.steps(person, garment, mask, order.options, encode=self._encode)
             assert isinstance(result, TryOnResult)
             return Made(to_png(marked(result.picture)), dict(result.seconds))
@@ -154,10 +154,10 @@ def _decode(png: bytes) -> Image.Image:
     return Image.open(io.BytesIO(png), formats=("PNG",))
 
 
-def _open(data: bytes, what: str) -> Image.Image:
+def _file(data: bytes, what: str) -> io.BytesIO:
     if not data:
         raise ImageError(f"The {what} is an empty file.")
-    return open_picture(io.BytesIO(data), what)
+    return io.BytesIO(data)
 
 
 def _digest(data: bytes | memoryview) -> str:

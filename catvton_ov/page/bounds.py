@@ -18,6 +18,7 @@ from starlette.responses import JSONResponse
 
 from catvton_ov.errors import OptionsError, RefusedError, TryOnError
 from catvton_ov.page import words
+from catvton_ov.page.private_folder import is_no_room
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -98,16 +99,14 @@ class Doorkeeper:
                 await _answer(refusal, scope, receive, send)
         except TryOnError as error:
             await _answer(RefusedError(400, str(error)), scope, receive, send)
-        except OSError as error:
-            if begun:
-                raise
-            log.error("a request to %s failed: %s", scope["path"], error.strerror)
-            await _answer(RefusedError(507, words.no_folder(error)), scope, receive, send)
         except Exception as error:
             if begun:
                 raise
             log.error("a request to %s failed: %s", scope["path"], type(error).__name__)  # not what it carried
-            await _answer(RefusedError(400, "This request could not be understood."), scope, receive, send)
+            answer = RefusedError(400, "This request could not be understood.")
+            if is_no_room(error):
+                answer = RefusedError(507, words.no_folder(error))
+            await _answer(answer, scope, receive, send)
 
     async def _admitted(self, scope: Scope, receive: Receive) -> Receive:
         """What to read the request from; raises RefusedError."""

@@ -16,8 +16,9 @@ from catvton_ov.errors import ImageError, TryOnError
 from catvton_ov.page import words
 from catvton_ov.page.bounds import Bounds
 from catvton_ov.page.editor import EditorValue
-from catvton_ov.page.values import is_no_room
-from catvton_ov.pictures.reader import Kind, PictureReader
+from catvton_ov.page.private_folder import is_no_room
+from catvton_ov.pictures.decoder import Kind
+from catvton_ov.pictures.reader import PictureReader
 
 PICTURES = (gr.Image, gr.ImageSlider, gr.ImageEditor)  # what Gradio would decode in this very process
 PERSON = "photo of the person"

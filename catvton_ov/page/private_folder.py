@@ -12,6 +12,7 @@ user does.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import stat
@@ -22,10 +23,11 @@ import threading
 import time
 from contextlib import suppress
 from pathlib import Path
+from typing import TypeGuard
 
 from filelock import FileLock, Timeout
 
-from catvton_ov.files import is_private_folder
+from catvton_ov.files import NO_ROOM, is_private_folder
 
 PREFIX = "catvton-ov-"
 LOCK = "in-use.lock"
@@ -124,6 +126,11 @@ def delete_idle_uploads(folder: Path) -> None:
             with suppress(OSError):  # deleted meanwhile
                 if entry.is_file(follow_symlinks=False) and entry.stat().st_mtime < oldest:
                     os.unlink(entry)
+
+
+def is_no_room(error: BaseException | None) -> TypeGuard[OSError]:
+    """Whether something failed because nothing more can be written here."""
+    return isinstance(error, OSError) and error.errno in (*NO_ROOM, errno.EROFS)
 
 
 def check_room(folder: Path) -> None:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import logging
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
 
 import gradio as gr
 
@@ -16,6 +15,7 @@ from catvton_ov.errors import BundleError, ImageError, OptionsError, RefusedErro
 from catvton_ov.options import TryOnOptions, TryOnResult, TryOnStep, size_of
 from catvton_ov.page import words
 from catvton_ov.page.caller import is_awaited
+from catvton_ov.page.private_folder import is_no_room
 from catvton_ov.presets import preset
 
 log = logging.getLogger(__name__)
@@ -35,11 +35,6 @@ def shown_to_visitor() -> Iterator[None]:
             raise gr.Error(words.no_folder(error), title=words.REFUSED, print_exception=False) from error
         log.exception("a try-on failed")
         raise gr.Error(words.UNEXPECTED, title=words.REFUSED, print_exception=False) from error
-
-
-def is_no_room(error: BaseException | None) -> TypeGuard[OSError]:
-    """Whether something failed because nothing can be written."""
-    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 
 def given(file: str | None, what: str) -> Path:

@@ -21,9 +21,11 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass
-from typing import Any
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 from PIL import Image
 
@@ -34,13 +36,25 @@ MEGABYTE = 2**20
 READY = b"r"
 NO_FORK = 2**32 - 1  # in the place of a process id
 LENGTH = struct.Struct(">I")
-SENT_PIXELS = 300_000  # at once: what fits into a core's cache goes twice as fast as a whole photo
-READERS = {"photo": read_photo, "mask": read_mask, "layer": read_layer}
+SENT_PIXELS = 300_000  # at once, so that a large photo is not held a second time to be sent
+Kind = Literal["photo", "mask", "layer"]
+
+
+class Reading(NamedTuple):
+    read: Callable[[BinaryIO | Path, str, int], Image.Image]
+    mode: str  # of the pictures it gives
+
+
+READINGS: dict[str, Reading] = {
+    "photo": Reading(read_photo, "RGB"),
+    "mask": Reading(read_mask, "L"),
+    "layer": Reading(read_layer, "RGBA"),
+}
 
 
 @dataclass(frozen=True)
 class Request:
-    kind: str  # of READERS
+    kind: Kind
     what: str  # the picture's name in messages
     most: int  # pixels
     memory: int  # bytes that decoding may take
@@ -127,7 +141,7 @@ def _answer(line_descriptor: int, file_descriptor: int) -> None:
             request = Request(**receive(line))
             _bound(request)
             try:
-                picture = READERS[request.kind](file, request.what, request.most)
+                picture = READINGS[request.kind].read(file, request.what, request.most)
             except ImageError as error:
                 send(line, Answer(refusal=str(error)))
             else:

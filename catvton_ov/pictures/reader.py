@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Literal, Protocol
+from typing import IO, Protocol
 
 from PIL import Image
 
@@ -25,10 +25,11 @@ from catvton_ov.pictures.decoder import (
     LENGTH,
     MEGABYTE,
     NO_FORK,
-    READERS,
+    READINGS,
     READY,
     SENT_PIXELS,
     Answer,
+    Kind,
     Request,
     receive,
     receive_bytes,
@@ -38,8 +39,6 @@ from catvton_ov.pictures.decoder import (
 from catvton_ov.pictures.reading import MAX_PIXELS, Size, bands
 
 log = logging.getLogger(__name__)
-Kind = Literal["photo", "mask", "layer"]
-MODES = {"photo": "RGB", "mask": "L", "layer": "RGBA"}
 MAX_REFUSAL = 500  # letters
 STARTING_SECONDS = 20.0  # in which a process is ready, however busy the machine is
 FORKING_SECONDS = 10.0  # in which it forks
@@ -61,18 +60,12 @@ class PictureReader(Protocol):
             ImageError: it cannot be read, or takes more than one picture may.
         """
 
-    def close(self) -> None:
-        """End what was started for reading; it starts again with the next picture."""
-
 
 class OwnProcess:
     """Reads pictures in this very process: for files of the program's own user."""
 
     def read(self, file: Path | bytes, kind: Kind, what: str, most: int = MAX_PIXELS) -> Image.Image:
-        return READERS[kind](BytesIO(file) if isinstance(file, bytes) else file, what, most)
-
-    def close(self) -> None:
-        pass
+        return READINGS[kind].read(BytesIO(file) if isinstance(file, bytes) else file, what, most)
 
 
 @dataclass(frozen=True)
@@ -116,6 +109,7 @@ class StrangersReader:
             self._turns.release()
 
     def close(self) -> None:
+        """End the process that forks, as the end of this one does; another starts with the next picture."""
         with self._lock:
             self._end()
 
@@ -149,19 +143,12 @@ class StrangersReader:
         """
         reason = ""
         for _ in range(2):
-            with self._lock:
-                process = self._process
-                try:
-                    control = self._started()
-                    process = self._process
-                    here, there = socket.socketpair()
-                    with there:
-                        socket.send_fds(control, [b"\0"], [there.fileno(), file])
-                except OSError as error:
-                    reason = str(error)
-                    self._end()
-                    continue
+            process = None
+            here, there = socket.socketpair()
             try:
+                with there, self._lock:
+                    control, process = self._started(), self._process
+                    socket.send_fds(control, [b"\0"], [there.fileno(), file])
                 (child,) = LENGTH.unpack(receive_bytes(here, LENGTH.size, time.monotonic() + FORKING_SECONDS))
                 if child != NO_FORK:
                     return here, child
@@ -169,7 +156,7 @@ class StrangersReader:
             except OSError as error:
                 reason = str(error)
                 with self._lock:
-                    if self._process is process:  # no other thread has replaced it yet
+                    if process is not None and self._process is process:  # no other thread has replaced it yet
                         self._end()
             here.close()
         log.error("the process that reads pictures does not: %s", reason)
@@ -184,13 +171,17 @@ class StrangersReader:
         assert self._control is not None
         if not self._is_ready:
             self._control.settimeout(STARTING_SECONDS)
-            if self._control.recv(1) != READY:
+            try:
+                self._is_ready = self._control.recv(1) == READY
+            finally:
+                if not self._is_ready:
+                    self._end()
+            if self._control is None:
                 raise ConnectionError("it ended while it started")
-            self._is_ready = True
         return self._control
 
     def _begin(self) -> None:
-        self._control, there = socket.socketpair()
+        control, there = socket.socketpair()
         with there:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", "catvton_ov.pictures.decoder", str(there.fileno())],
@@ -200,6 +191,7 @@ class StrangersReader:
                 env=_environment(),
                 start_new_session=True,  # Ctrl-C in a terminal is the page's business
             )
+        self._control = control
 
     def _end(self) -> None:
         if self._control is not None:
@@ -238,7 +230,7 @@ def _opened(file: Path | bytes, what: str) -> Iterator[IO[bytes]]:
 def _checked_size(answer: Answer, request: Request) -> Size:
     """The size a fork tells; raises ValueError for what was not asked for: a fork is not to be trusted."""
     width, height = answer.size
-    if answer.mode != MODES[request.kind] or not (width > 0 and height > 0 and width * height <= request.most):
+    if answer.mode != READINGS[request.kind].mode or not (width > 0 and height > 0 and width * height <= request.most):
         raise ValueError("another picture than was asked for")
     return width, height
 
