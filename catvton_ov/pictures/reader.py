@@ -263,6 +263,6 @@ def _environment() -> dict[str, str]:
     return {name: os.environ[name] for name in libraries if name in os.environ} | {
         "PYTHONPATH": paths,
         "OPENBLAS_NUM_THREADS": "1",  # what forks must have no threads
-        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # a fork's memory is all new: large pages save a third
+        "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",  # a fork's memory is all new: large pages save a quarter
         "PYTHONDONTWRITEBYTECODE": "1",
     }
